@@ -1,0 +1,82 @@
+/**
+ * What can go wrong with a supervisor, for a person: every error says what happened, to which generation, after how long,
+ * and what is still running.
+ */
+import type { Failure, Refusal } from "@handoff/core/swap/Supervision"
+import { formatExit } from "@handoff/core/backend/Launcher"
+import * as Data from "effect/Data"
+import type { SwapReport } from "./Supervisor.ts"
+
+/** `after 1.5 s`, `after 20 ms`. */
+export const formatDuration = (milliseconds: number): string =>
+  milliseconds >= 1000 ? `${(milliseconds / 1000).toFixed(1)} s` : `${Math.round(milliseconds)} ms`
+
+/** One clause that says why a generation did not come to serve. */
+export const formatFailure = (failure: Failure): string => {
+  switch (failure._tag) {
+    case "LaunchFailed":
+      return failure.detail
+    case "Exited":
+      return `it ${formatExit(failure.status)} ${formatDuration(failure.afterMs)} after its start, before it was ready`
+    case "NotReady":
+      return `it was not ready ${formatDuration(failure.afterMs)} after its start (waited for ${failure.expected}${failure.accepting ? "; it was seen accepting" : ""})`
+    case "Aborted":
+      return `it was aborted by request after ${formatDuration(failure.afterMs)}`
+    case "Stopping":
+      return "the supervisor was told to stop"
+  }
+}
+
+export const formatRefusal = (refusal: Refusal): string => {
+  switch (refusal._tag) {
+    case "AlreadySwapping":
+      return `swap ${refusal.swap} has been running for ${formatDuration(refusal.sinceMs)}: wait for it, or end it with \`handoff abort\``
+    case "NotRunning":
+      return "the supervisor has not been started"
+    case "Stopping":
+      return "the supervisor is stopping"
+    case "NoPrevious":
+      return "there is no version before this one to go back to"
+    case "NoSwap":
+      return "no swap is running"
+  }
+}
+
+/** The first generation did not come to serve; nothing is running. */
+export class StartError extends Data.TaggedError("StartError")<{
+  readonly generation: number
+  readonly failure: Failure
+  /** The last lines it wrote. */
+  readonly lastLines: ReadonlyArray<string>
+}> {
+  override get message(): string {
+    return `generation ${this.generation} did not start: ${formatFailure(this.failure)}`
+  }
+}
+
+/** A swap that did not commit. */
+export class SwapError extends Data.TaggedError("SwapError")<{
+  readonly reason:
+    | { readonly _tag: "RolledBack"; readonly report: SwapReport }
+    | { readonly _tag: "Refused"; readonly refusal: Refusal }
+}> {
+  override get message(): string {
+    const reason = this.reason
+    if (reason._tag === "Refused") return formatRefusal(reason.refusal)
+    const { record } = reason.report
+    const kept = record.serving === undefined ? "nothing serves" : `generation ${record.serving} keeps serving`
+    const why = record.failure === undefined ? "" : `: ${formatFailure(record.failure)}`
+    const cut = record.cut > 0 ? `; ${record.cut} connection${record.cut === 1 ? " was" : "s were"} cut` : ""
+    return `rolled back after ${formatDuration(record.durationMs)}, ${kept}: generation ${record.to ?? "?"} was rejected${why}${cut}`
+  }
+}
+
+/** The supervisor could not be set up: a bad option, an address in use, a state directory that can't be written. */
+export class SetupError extends Data.TaggedError("SetupError")<{
+  readonly subject: string
+  readonly detail: string
+}> {
+  override get message(): string {
+    return `${this.subject}: ${this.detail}`
+  }
+}
