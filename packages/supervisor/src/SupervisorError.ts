@@ -2,8 +2,9 @@
  * What can go wrong with a supervisor, for a person: every error says what happened, to which generation, after how long,
  * and what is still running.
  */
-import type { Failure, Refusal } from "@handoff/core/swap/Supervision"
+
 import { formatExit } from "@handoff/core/backend/Launcher"
+import type { Failure, Refusal } from "@handoff/core/swap/Supervision"
 import * as Data from "effect/Data"
 import type { SwapReport } from "./Supervisor.ts"
 
@@ -33,6 +34,10 @@ export const formatRefusal = (refusal: Refusal): string => {
       return `swap ${refusal.swap} has been running for ${formatDuration(refusal.sinceMs)}: wait for it, or end it with \`handoff abort\``
     case "NotRunning":
       return "the supervisor has not been started"
+    case "Starting":
+      return "the first generation is still starting, there is nothing to replace yet"
+    case "AlreadyStarted":
+      return "the supervisor has been started already"
     case "Stopping":
       return "the supervisor is stopping"
     case "NoPrevious":

@@ -22,6 +22,7 @@
  * that fires for a generation that has moved on changes nothing.
  */
 import type { ExitStatus } from "../backend/Launcher.ts"
+import * as Draft from "../internal/SupervisionDraft.ts"
 import type { SignalName } from "../Signal.ts"
 import * as Overlap from "./Overlap.ts"
 import * as Readiness from "./Readiness.ts"
@@ -31,6 +32,8 @@ export interface Command {
   readonly argv: ReadonlyArray<string>
   readonly environment?: Readonly<Record<string, string>>
   readonly workingDirectory?: string
+  /** How this program says that it is ready. Absent: as the supervisor's options say. */
+  readonly readiness?: Readiness.Policy
 }
 
 export interface Options {
@@ -67,6 +70,9 @@ export type Failure =
 export type Refusal =
   | { readonly _tag: "AlreadySwapping"; readonly swap: number; readonly sinceMs: number }
   | { readonly _tag: "NotRunning" }
+  /** The first generation does not serve yet. */
+  | { readonly _tag: "Starting" }
+  | { readonly _tag: "AlreadyStarted" }
   | { readonly _tag: "Stopping" }
   | { readonly _tag: "NoPrevious" }
   | { readonly _tag: "NoSwap" }
@@ -129,8 +135,8 @@ export interface State {
   readonly phase: "idle" | "starting" | "serving" | "recovering" | "stopping" | "stopped" | "failed"
   /** The command a restart runs. */
   readonly command: Command
-  /** The command before the last commit, for `rollback`. */
-  readonly previous: Command | undefined
+  /** The command before the last commit, for `rollback`, and whether its generation sent READY=1. */
+  readonly previous: { readonly command: Command; readonly notified: boolean } | undefined
   readonly generations: ReadonlyArray<Generation>
   readonly serving: number | undefined
   readonly nextGeneration: number
@@ -139,6 +145,7 @@ export interface State {
   readonly history: ReadonlyArray<SwapRecord>
   /** Consecutive failures of the serving program since it last was stable, and restarts in all. */
   readonly restarts: { readonly failures: number; readonly total: number; readonly nextAt: number | undefined }
+  /** The serving generation sent READY=1, so its successors must. */
   readonly mustNotify: boolean
   readonly startRequest: number | undefined
   readonly stopRequests: ReadonlyArray<number>
@@ -180,14 +187,30 @@ export type Answer =
 export type Notice =
   | { readonly _tag: "GenerationStarting"; readonly generation: number; readonly command: Command }
   | { readonly _tag: "GenerationLaunched"; readonly generation: number; readonly pid: number }
-  | { readonly _tag: "GenerationReady"; readonly generation: number; readonly evidence: Readiness.Evidence; readonly afterMs: number }
+  | {
+      readonly _tag: "GenerationReady"
+      readonly generation: number
+      readonly evidence: Readiness.Evidence
+      readonly afterMs: number
+    }
   | { readonly _tag: "GenerationDraining"; readonly generation: number; readonly graceMs: number }
   | { readonly _tag: "GenerationRejected"; readonly generation: number; readonly failure: Failure }
-  | { readonly _tag: "GenerationKilled"; readonly generation: number }
+  /** `connections`: how many it still held when last looked at. */
+  | { readonly _tag: "GenerationKilled"; readonly generation: number; readonly connections: number }
   | { readonly _tag: "GenerationExited"; readonly generation: number; readonly status: ExitStatus }
   | { readonly _tag: "GenerationGone"; readonly generation: number }
-  | { readonly _tag: "SwapRequested"; readonly swap: number; readonly kind: "swap" | "rollback"; readonly command: Command }
-  | { readonly _tag: "SwapWaiting"; readonly swap: number; readonly generation: number; readonly why: "starting" | "draining" }
+  | {
+      readonly _tag: "SwapRequested"
+      readonly swap: number
+      readonly kind: "swap" | "rollback"
+      readonly command: Command
+    }
+  | {
+      readonly _tag: "SwapWaiting"
+      readonly swap: number
+      readonly generation: number
+      readonly why: "starting" | "draining"
+    }
   | { readonly _tag: "SwapEnded"; readonly record: SwapRecord }
   | { readonly _tag: "RestartScheduled"; readonly delayMs: number; readonly failures: number }
   | { readonly _tag: "Stopping" }
@@ -195,10 +218,15 @@ export type Notice =
 
 export type Action =
   | { readonly _tag: "Launch"; readonly generation: number; readonly command: Command }
-  /** Look at the generation again and again (Observed) until Unwatch or its end. */
-  | { readonly _tag: "Watch"; readonly generation: number }
+  /** Look at the generation every so many milliseconds (Observed) until Unwatch; replaces an earlier Watch. */
+  | { readonly _tag: "Watch"; readonly generation: number; readonly everyMs: number }
   | { readonly _tag: "Unwatch"; readonly generation: number }
-  | { readonly _tag: "Signal"; readonly generation: number; readonly signal: SignalName; readonly to: "process" | "group" }
+  | {
+      readonly _tag: "Signal"
+      readonly generation: number
+      readonly signal: SignalName
+      readonly to: "process" | "group"
+    }
   | { readonly _tag: "SetTimer"; readonly timer: string; readonly delayMs: number }
   | { readonly _tag: "ClearTimer"; readonly timer: string }
   | { readonly _tag: "Answer"; readonly request: number; readonly answer: Answer }
@@ -210,6 +238,9 @@ export interface Step {
   readonly state: State
   readonly commands: ReadonlyArray<Action>
 }
+
+/** How often a generation that is starting is looked at: its readiness depends on it. */
+const WATCH_STARTING_MS = 20
 
 export const initial = (options: Options, command: Command): State => ({
   options,
@@ -227,3 +258,253 @@ export const initial = (options: Options, command: Command): State => ({
   startRequest: undefined,
   stopRequests: []
 })
+
+/** Takes one event in. Total: an event that the state has no use for changes nothing. */
+export const step = (state: State, event: Event): Step => {
+  const draft: Draft.Draft = { state, at: event.at, commands: [] }
+  take(draft, event)
+  return { state: draft.state, commands: draft.commands }
+}
+
+/** Runs recorded events from the start; gives the commands of each. */
+export const replay = (state: State, events: ReadonlyArray<Event>): ReadonlyArray<ReadonlyArray<Action>> => {
+  let current = state
+  return events.map((event) => {
+    const next = step(current, event)
+    current = next.state
+    return next.commands
+  })
+}
+
+const take = (draft: Draft.Draft, event: Event): void => {
+  switch (event._tag) {
+    case "StartRequested":
+      return startRequested(draft, event.request)
+    case "SwapRequested":
+      return swapRequested(draft, event.request, "swap", event.command ?? draft.state.command)
+    case "RollbackRequested":
+      return swapRequested(draft, event.request, "rollback", draft.state.previous?.command)
+    case "AbortRequested":
+      return abortRequested(draft, event.request)
+    case "StopRequested":
+      return stopRequested(draft, event.request)
+    case "TimerFired":
+      return timerFired(draft, event.timer)
+    default: {
+      const generation = Draft.find(draft, event.generation)
+      if (generation !== undefined) happened(draft, generation, event)
+    }
+  }
+}
+
+const happened = (
+  draft: Draft.Draft,
+  generation: Generation,
+  event: Extract<Event, { readonly generation: number }>
+): void => {
+  switch (event._tag) {
+    case "Launched":
+      return launched(draft, generation, event.pid)
+    case "LaunchFailed":
+      return launchFailed(draft, generation, event.detail)
+    case "Notified":
+      Draft.patch(draft, generation.id, { notified: true })
+      if (generation.phase === "serving") return Draft.set(draft, { mustNotify: true })
+      return learned(draft, generation.id, { _tag: "Notified" })
+    case "Observed": {
+      const accepted = generation.accepted || event.waiting || event.connections > 0
+      Draft.patch(draft, generation.id, { accepted, connections: event.connections })
+      return learned(draft, generation.id, { _tag: "Observed", accepting: event.accepting })
+    }
+    case "Exited":
+      return exited(draft, generation, event.status)
+    case "Gone":
+      return gone(draft, generation)
+  }
+}
+
+const startRequested = (draft: Draft.Draft, request: number): void => {
+  if (draft.state.phase !== "idle") {
+    const refusal: Refusal =
+      draft.state.phase === "stopping" || draft.state.phase === "stopped"
+        ? { _tag: "Stopping" }
+        : { _tag: "AlreadyStarted" }
+    return Draft.answer(draft, request, { _tag: "Refused", refusal })
+  }
+  Draft.set(draft, { phase: "starting", startRequest: request })
+  Draft.launch(draft, draft.state.command, false)
+}
+
+const swapRequested = (
+  draft: Draft.Draft,
+  request: number,
+  kind: "swap" | "rollback",
+  command: Command | undefined
+): void => {
+  const { phase, swap } = draft.state
+  const refuse = (refusal: Refusal) => Draft.answer(draft, request, { _tag: "Refused", refusal })
+  if (phase === "stopping") return refuse({ _tag: "Stopping" })
+  if (phase === "starting") return refuse({ _tag: "Starting" })
+  if (phase === "idle" || phase === "stopped" || phase === "failed") return refuse({ _tag: "NotRunning" })
+  if (swap !== undefined) {
+    return refuse({ _tag: "AlreadySwapping", swap: swap.id, sinceMs: draft.at - swap.requestedAt })
+  }
+  if (command === undefined) return refuse({ _tag: "NoPrevious" })
+  Overlap.request(draft, { kind, request, command })
+}
+
+const abortRequested = (draft: Draft.Draft, request: number): void => {
+  const { swap } = draft.state
+  if (swap === undefined) return Draft.answer(draft, request, { _tag: "Refused", refusal: { _tag: "NoSwap" } })
+  Draft.answer(draft, request, { _tag: "Aborting", swap: swap.id })
+  if (swap.phase !== "rolling-back") {
+    Overlap.fail(draft, swap, { _tag: "Aborted", afterMs: draft.at - swap.requestedAt })
+  }
+}
+
+const stopRequested = (draft: Draft.Draft, request: number): void => {
+  if (draft.state.phase === "stopped") return Draft.answer(draft, request, { _tag: "Stopped" })
+  const again = draft.state.phase === "stopping"
+  Draft.set(draft, { stopRequests: [...draft.state.stopRequests, request] })
+  if (again) {
+    for (const generation of draft.state.generations) if (!generation.killed) Draft.kill(draft, generation)
+    return
+  }
+  Draft.set(draft, { phase: "stopping" })
+  Draft.tell(draft, { _tag: "Stopping" })
+  if (draft.state.restarts.nextAt !== undefined) {
+    Draft.clearTimer(draft, "restart")
+    Draft.set(draft, { restarts: { ...draft.state.restarts, nextAt: undefined } })
+  }
+  const { swap } = draft.state
+  if (swap !== undefined && swap.phase !== "rolling-back") Overlap.fail(draft, swap, { _tag: "Stopping" })
+  for (const generation of draft.state.generations) {
+    if (generation.phase === "serving") Draft.drain(draft, generation)
+    else if (generation.phase === "launching" || generation.phase === "starting") {
+      Draft.reject(draft, generation, { _tag: "Stopping" })
+    }
+  }
+  Draft.set(draft, { serving: undefined })
+  finishIfEmpty(draft)
+}
+
+const launched = (draft: Draft.Draft, generation: Generation, pid: number): void => {
+  Draft.patch(draft, generation.id, { pid })
+  Draft.tell(draft, { _tag: "GenerationLaunched", generation: generation.id, pid })
+  if (generation.phase === "rejected") {
+    // It was given up while it was being launched: nobody can have reached it yet.
+    Draft.kill(draft, { ...generation, pid })
+    return
+  }
+  Draft.patch(draft, generation.id, { phase: "starting" })
+  Draft.emit(draft, { _tag: "Watch", generation: generation.id, everyMs: WATCH_STARTING_MS })
+}
+
+const launchFailed = (draft: Draft.Draft, generation: Generation, detail: string): void => {
+  if (generation.phase !== "rejected") failed(draft, generation, { _tag: "LaunchFailed", detail })
+  const rejected = Draft.find(draft, generation.id)
+  if (rejected !== undefined) gone(draft, rejected)
+}
+
+/** A fact about readiness came in. */
+const learned = (draft: Draft.Draft, id: number, fact: Readiness.Fact): void => {
+  const generation = Draft.find(draft, id)
+  if (generation === undefined || generation.phase !== "starting") return
+  const next = Readiness.step(generation.readiness, fact)
+  if (next.settle === "start") Draft.setTimer(draft, `settle:${id}`, draft.state.options.readiness.settleMs)
+  if (next.settle === "stop") Draft.clearTimer(draft, `settle:${id}`)
+  Draft.patch(draft, id, { readiness: next.state })
+  const current = Draft.find(draft, id)
+  if (next.state.evidence !== undefined && current !== undefined) becameReady(draft, current, next.state.evidence)
+}
+
+const becameReady = (draft: Draft.Draft, generation: Generation, evidence: Readiness.Evidence): void => {
+  const { swap, startRequest } = draft.state
+  if (swap?.to === generation.id) return Overlap.commit(draft, swap, generation, evidence)
+  Draft.serve(draft, generation, evidence)
+  if (startRequest !== undefined) {
+    Draft.set(draft, { startRequest: undefined })
+    const durationMs = draft.at - generation.launchedAt
+    Draft.answer(draft, startRequest, { _tag: "Started", generation: generation.id, durationMs })
+  }
+  Overlap.proceed(draft)
+}
+
+/** A generation that was to serve will not. */
+const failed = (draft: Draft.Draft, generation: Generation, failure: Failure): void => {
+  const { swap } = draft.state
+  if (swap?.to === generation.id) return Overlap.fail(draft, swap, failure)
+  Draft.reject(draft, generation, failure)
+}
+
+const exited = (draft: Draft.Draft, generation: Generation, status: ExitStatus): void => {
+  Draft.patch(draft, generation.id, { exit: status })
+  Draft.tell(draft, { _tag: "GenerationExited", generation: generation.id, status })
+  const { id, phase, launchedAt } = generation
+  if (phase !== "starting" && phase !== "serving") return
+  const current: Generation = { ...generation, exit: status }
+  if (phase === "starting") {
+    failed(draft, current, { _tag: "Exited", status, afterMs: draft.at - launchedAt })
+  } else {
+    Draft.patch(draft, id, { phase: "draining", stoppingAt: draft.at })
+    Draft.clearTimer(draft, "stable")
+    Draft.set(draft, { serving: undefined, phase: "recovering" })
+    const { swap } = draft.state
+    if (swap?.phase !== "running") Draft.scheduleRestart(draft)
+  }
+  // Whoever of the group outlived its leader still holds the listeners and would answer for a version that is gone.
+  Draft.emit(draft, { _tag: "Signal", generation: id, signal: "SIGKILL", to: "group" })
+}
+
+const gone = (draft: Draft.Draft, generation: Generation): void => {
+  const { swap, startRequest, phase } = draft.state
+  Draft.remove(draft, generation)
+  if (swap?.to === generation.id) Overlap.rolledBack(draft, swap, generation)
+  else if (generation.phase === "rejected" && startRequest !== undefined) {
+    const failure = generation.failure ?? { _tag: "Stopping" }
+    Draft.set(draft, { startRequest: undefined, phase: phase === "stopping" ? "stopping" : "failed" })
+    Draft.answer(draft, startRequest, { _tag: "StartFailed", generation: generation.id, failure })
+    return draft.state.phase === "failed" ? Draft.emit(draft, { _tag: "Finish" }) : finishIfEmpty(draft)
+  }
+  if (draft.state.phase === "stopping") return finishIfEmpty(draft)
+  Overlap.proceed(draft)
+  restartIfNobody(draft)
+}
+
+/** After a failed restart, or a swap that failed when the old generation had died meanwhile. */
+const restartIfNobody = (draft: Draft.Draft): void => {
+  const { generations, serving, swap, restarts } = draft.state
+  const busy = generations.some((one) => one.phase === "launching" || one.phase === "starting")
+  if (serving !== undefined || swap !== undefined || busy || restarts.nextAt !== undefined) return
+  Draft.scheduleRestart(draft)
+}
+
+const finishIfEmpty = (draft: Draft.Draft): void => {
+  if (draft.state.generations.length > 0) return
+  Draft.tell(draft, { _tag: "Stopped" })
+  for (const request of draft.state.stopRequests) Draft.answer(draft, request, { _tag: "Stopped" })
+  Draft.set(draft, { phase: "stopped", stopRequests: [] })
+  Draft.emit(draft, { _tag: "Finish" })
+}
+
+const timerFired = (draft: Draft.Draft, timer: string): void => {
+  if (timer === "stable") return Draft.set(draft, { restarts: { ...draft.state.restarts, failures: 0 } })
+  if (timer === "restart") return restart(draft)
+  const [kind, id] = timer.split(":")
+  const generation = Draft.find(draft, Number(id))
+  if (generation === undefined) return
+  const starting = generation.phase === "starting" || generation.phase === "launching"
+  if (kind === "ready" && starting) {
+    const afterMs = draft.at - generation.launchedAt
+    const expected = Readiness.expectation(generation.readiness)
+    failed(draft, generation, { _tag: "NotReady", afterMs, expected, accepting: generation.accepted })
+  } else if (kind === "settle") learned(draft, generation.id, { _tag: "Settled" })
+  else if (kind === "grace" && !generation.killed) Draft.kill(draft, generation)
+}
+
+const restart = (draft: Draft.Draft): void => {
+  const { phase, restarts } = draft.state
+  if (phase !== "recovering" || restarts.nextAt === undefined) return
+  Draft.set(draft, { restarts: { ...restarts, nextAt: undefined } })
+  Draft.launch(draft, draft.state.command, draft.state.mustNotify)
+}
