@@ -370,6 +370,7 @@ const stopRequested = (draft: Draft.Draft, request: number): void => {
     for (const generation of draft.state.generations) if (!generation.killed) Draft.kill(draft, generation)
     return
   }
+  if (draft.state.serving !== undefined) Draft.clearTimer(draft, "stable")
   Draft.set(draft, { phase: "stopping" })
   Draft.tell(draft, { _tag: "Stopping" })
   if (draft.state.restarts.nextAt !== undefined) {

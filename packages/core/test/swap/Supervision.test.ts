@@ -1,0 +1,567 @@
+import * as Supervision from "@handoff/core/swap/Supervision"
+import fc from "fast-check"
+import { describe, expect, it } from "vitest"
+
+const options: Supervision.Options = {
+  readiness: { policy: "auto", timeoutMs: 30_000, settleMs: 250 },
+  graceMs: 25_000,
+  rejectGraceMs: 2_000,
+  stopSignal: "SIGTERM",
+  generationLimit: 3,
+  backoff: { initialMs: 100, factor: 2, maxMs: 1_000, resetAfterMs: 60_000 },
+  listeners: 1,
+  historyLimit: 5
+}
+
+type Body = Supervision.Event extends infer E ? (E extends unknown ? Omit<E, "at"> : never) : never
+
+/** Drives the machine by hand: remembers commands, keeps the timers that are set. */
+class Driver {
+  state: Supervision.State
+  at = 1_000
+  readonly timers = new Map<string, number>()
+  readonly log: Array<Supervision.Action> = []
+  readonly events: Array<Supervision.Event> = []
+  readonly perEvent: Array<ReadonlyArray<Supervision.Action>> = []
+
+  constructor(change: Partial<Supervision.Options> = {}, argv: ReadonlyArray<string> = ["v1"]) {
+    this.state = Supervision.initial({ ...options, ...change }, { argv })
+  }
+
+  send(body: Body): ReadonlyArray<Supervision.Action> {
+    const event = { ...body, at: this.at } as Supervision.Event
+    const { state, commands } = Supervision.step(this.state, event)
+    this.state = state
+    this.events.push(event)
+    this.perEvent.push(commands)
+    for (const command of commands) {
+      this.log.push(command)
+      if (command._tag === "SetTimer") this.timers.set(command.timer, this.at + command.delayMs)
+      if (command._tag === "ClearTimer") this.timers.delete(command.timer)
+    }
+    return commands
+  }
+
+  /** Lets time pass; timers fire at their moment, in order. */
+  pass(milliseconds: number): void {
+    const until = this.at + milliseconds
+    for (;;) {
+      const due = [...this.timers].filter(([, at]) => at <= until).sort((a, b) => a[1] - b[1])[0]
+      if (due === undefined) break
+      this.timers.delete(due[0])
+      this.at = Math.max(this.at, due[1])
+      this.send({ _tag: "TimerFired", timer: due[0] })
+    }
+    this.at = until
+  }
+
+  launched(generation: number): void {
+    this.send({ _tag: "Launched", generation, pid: 100 + generation })
+  }
+
+  /** Starts the first generation and makes it serve. */
+  serving(): this {
+    this.send({ _tag: "StartRequested", request: 1 })
+    this.launched(1)
+    this.send({ _tag: "Notified", generation: 1 })
+    return this
+  }
+
+  swap(request: number, argv: ReadonlyArray<string> = ["v2"]): ReadonlyArray<Supervision.Action> {
+    return this.send({ _tag: "SwapRequested", request, command: { argv } })
+  }
+
+  end(generation: number, status: { code: number } = { code: 0 }): void {
+    this.send({ _tag: "Exited", generation, status: { _tag: "Exited", code: status.code } })
+    this.send({ _tag: "Gone", generation })
+  }
+
+  answer(request: number): Supervision.Answer | undefined {
+    for (const command of this.log) if (command._tag === "Answer" && command.request === request) return command.answer
+    return undefined
+  }
+
+  record(request: number): Supervision.SwapRecord {
+    const answer = this.answer(request)
+    if (answer?._tag !== "SwapEnded") throw new Error(`request ${request} was answered ${JSON.stringify(answer)}`)
+    return answer.record
+  }
+
+  signals(generation: number): ReadonlyArray<string> {
+    return this.log.flatMap((command) =>
+      command._tag === "Signal" && command.generation === generation ? [`${command.signal} ${command.to}`] : []
+    )
+  }
+}
+
+describe("starting", () => {
+  it("serves once the first generation said READY=1, and answers how long it took", () => {
+    const driver = new Driver()
+    driver.send({ _tag: "StartRequested", request: 1 })
+    driver.launched(1)
+    driver.pass(40)
+    driver.send({ _tag: "Notified", generation: 1 })
+    expect(driver.answer(1)).toEqual({ _tag: "Started", generation: 1, durationMs: 40 })
+    expect(driver.state).toMatchObject({ phase: "serving", serving: 1 })
+    expect([...driver.timers.keys()]).toEqual(["stable"])
+  })
+
+  it("ends with the reason when the first generation exits before it is ready", () => {
+    const driver = new Driver()
+    driver.send({ _tag: "StartRequested", request: 1 })
+    driver.launched(1)
+    driver.end(1, { code: 3 })
+    expect(driver.answer(1)).toMatchObject({
+      _tag: "StartFailed",
+      failure: { _tag: "Exited", status: { _tag: "Exited", code: 3 } }
+    })
+    expect(driver.state.phase).toBe("failed")
+    expect(driver.log.at(-1)).toEqual({ _tag: "Finish" })
+  })
+
+  it("ends with the detail when the first launch fails", () => {
+    const driver = new Driver()
+    driver.send({ _tag: "StartRequested", request: 1 })
+    driver.send({ _tag: "LaunchFailed", generation: 1, detail: "ENOENT" })
+    expect(driver.answer(1)).toMatchObject({ _tag: "StartFailed", failure: { _tag: "LaunchFailed", detail: "ENOENT" } })
+    expect(driver.log.at(-1)).toEqual({ _tag: "Finish" })
+  })
+
+  it("kills what was launched after it had been given up", () => {
+    const driver = new Driver()
+    driver.send({ _tag: "StartRequested", request: 1 })
+    driver.send({ _tag: "StopRequested", request: 2 })
+    driver.launched(1)
+    expect(driver.signals(1)).toEqual(["SIGKILL group"])
+    driver.end(1)
+    expect(driver.answer(1)).toMatchObject({ _tag: "StartFailed", failure: { _tag: "Stopping" } })
+    expect(driver.answer(2)).toEqual({ _tag: "Stopped" })
+  })
+})
+
+describe("an overlap swap", () => {
+  it("commits when the new generation is ready, and only then asks the old one to stop", () => {
+    const driver = new Driver().serving()
+    driver.swap(2)
+    driver.launched(2)
+    expect(driver.signals(1)).toEqual([])
+    driver.pass(30)
+    driver.send({ _tag: "Notified", generation: 2 })
+    expect(driver.record(2)).toMatchObject({ outcome: "committed", from: 1, to: 2, durationMs: 30, serving: 2 })
+    expect(driver.signals(1)).toEqual(["SIGTERM process"])
+    expect(driver.state.command).toEqual({ argv: ["v2"] })
+  })
+
+  it("kills the old generation's group after the grace, not before", () => {
+    const driver = new Driver().serving()
+    driver.swap(2)
+    driver.launched(2)
+    driver.send({ _tag: "Notified", generation: 2 })
+    driver.pass(24_999)
+    expect(driver.signals(1)).toEqual(["SIGTERM process"])
+    driver.pass(1)
+    expect(driver.signals(1)).toEqual(["SIGTERM process", "SIGKILL group"])
+  })
+
+  it("keeps waiting for a child that outlived the leader of a draining group", () => {
+    const driver = new Driver().serving()
+    driver.swap(2)
+    driver.launched(2)
+    driver.send({ _tag: "Notified", generation: 2 })
+    driver.send({ _tag: "Exited", generation: 1, status: { _tag: "Exited", code: 0 } })
+    expect(driver.state.generations.map((one) => one.id)).toEqual([1, 2])
+    driver.pass(25_000)
+    expect(driver.signals(1)).toEqual(["SIGTERM process", "SIGKILL group"])
+    driver.send({ _tag: "Gone", generation: 1 })
+    expect(driver.state.generations.map((one) => one.id)).toEqual([2])
+  })
+
+  it("rolls back when the new generation exits, and gives the verdict only when its group is empty", () => {
+    const driver = new Driver().serving()
+    driver.swap(2)
+    driver.launched(2)
+    driver.pass(5)
+    driver.send({ _tag: "Exited", generation: 2, status: { _tag: "Exited", code: 7 } })
+    expect(driver.answer(2)).toBeUndefined()
+    driver.send({ _tag: "Gone", generation: 2 })
+    expect(driver.record(2)).toMatchObject({
+      outcome: "rolled-back",
+      serving: 1,
+      failure: { _tag: "Exited", status: { code: 7 }, afterMs: 5 }
+    })
+    expect(driver.signals(1)).toEqual([])
+    expect(driver.state.command).toEqual({ argv: ["v1"] })
+  })
+
+  it("rolls back when the launch fails", () => {
+    const driver = new Driver().serving()
+    driver.swap(2)
+    driver.send({ _tag: "LaunchFailed", generation: 2, detail: "execve = ENOENT" })
+    expect(driver.record(2)).toMatchObject({
+      outcome: "rolled-back",
+      failure: { detail: "execve = ENOENT" },
+      serving: 1
+    })
+  })
+
+  it("ends for certain a version that hangs and ignores the stop signal", () => {
+    const driver = new Driver().serving()
+    driver.swap(2)
+    driver.launched(2)
+    driver.pass(30_000)
+    expect(driver.signals(2)).toEqual(["SIGTERM process"])
+    driver.pass(2_000)
+    expect(driver.signals(2)).toEqual(["SIGTERM process", "SIGKILL group"])
+    driver.send({ _tag: "Exited", generation: 2, status: { _tag: "Signaled", signal: "SIGKILL", coreDumped: false } })
+    driver.send({ _tag: "Gone", generation: 2 })
+    expect(driver.record(2)).toMatchObject({
+      outcome: "rolled-back",
+      killed: true,
+      cut: 0,
+      durationMs: 32_000,
+      failure: { _tag: "NotReady", afterMs: 30_000, expected: "READY=1" }
+    })
+  })
+
+  it("gives a version that accepted and then failed the whole grace, and says what was cut", () => {
+    const driver = new Driver().serving()
+    driver.swap(2)
+    driver.launched(2)
+    driver.send({ _tag: "Observed", generation: 2, accepting: true, waiting: true, connections: 4 })
+    driver.pass(30_000)
+    driver.pass(24_000)
+    expect(driver.signals(2)).toEqual(["SIGTERM process"])
+    driver.send({ _tag: "Observed", generation: 2, accepting: false, waiting: false, connections: 3 })
+    driver.pass(1_000)
+    expect(driver.signals(2)).toEqual(["SIGTERM process", "SIGKILL group"])
+    driver.end(2)
+    expect(driver.record(2)).toMatchObject({ killed: true, cut: 3 })
+  })
+
+  it("cuts nothing when the failed version drained to its end", () => {
+    const driver = new Driver().serving()
+    driver.swap(2)
+    driver.launched(2)
+    driver.send({ _tag: "Observed", generation: 2, accepting: true, waiting: true, connections: 4 })
+    driver.pass(30_000)
+    driver.end(2)
+    expect(driver.record(2)).toMatchObject({ killed: false, cut: 0 })
+  })
+
+  it("demands READY=1 of the successor of a generation that sent it: accepting is not enough", () => {
+    const driver = new Driver().serving()
+    driver.swap(2)
+    driver.launched(2)
+    driver.send({ _tag: "Observed", generation: 2, accepting: true, waiting: true, connections: 0 })
+    driver.pass(29_000)
+    expect(driver.answer(2)).toBeUndefined()
+    driver.pass(1_000)
+    driver.end(2)
+    expect(driver.record(2).failure).toMatchObject({ _tag: "NotReady", accepting: true })
+  })
+
+  it("lets a command with a policy of its own come after one that sent READY=1", () => {
+    const driver = new Driver().serving()
+    driver.send({ _tag: "SwapRequested", request: 2, command: { argv: ["quiet"], readiness: "accepting" } })
+    driver.launched(2)
+    driver.send({ _tag: "Observed", generation: 2, accepting: true, waiting: true, connections: 0 })
+    expect(driver.record(2)).toMatchObject({ outcome: "committed", evidence: "accepting" })
+  })
+
+  it("rolls back to a version that never sent READY=1 without demanding it", () => {
+    const driver = new Driver()
+    driver.send({ _tag: "StartRequested", request: 1 })
+    driver.launched(1)
+    driver.send({ _tag: "Observed", generation: 1, accepting: true, waiting: true, connections: 0 })
+    driver.pass(250)
+    driver.swap(2)
+    driver.launched(2)
+    driver.send({ _tag: "Notified", generation: 2 })
+    driver.end(1)
+    driver.send({ _tag: "RollbackRequested", request: 3 })
+    driver.launched(3)
+    driver.send({ _tag: "Observed", generation: 3, accepting: true, waiting: true, connections: 0 })
+    driver.pass(250)
+    expect(driver.record(3)).toMatchObject({ outcome: "committed", kind: "rollback", command: { argv: ["v1"] } })
+  })
+
+  it("refuses a second swap while one runs, naming it and since when", () => {
+    const driver = new Driver().serving()
+    driver.swap(2)
+    driver.pass(70)
+    driver.swap(3)
+    expect(driver.answer(3)).toEqual({ _tag: "Refused", refusal: { _tag: "AlreadySwapping", swap: 1, sinceMs: 70 } })
+  })
+
+  it("refuses to roll back when there was no version before", () => {
+    const driver = new Driver().serving()
+    driver.send({ _tag: "RollbackRequested", request: 2 })
+    expect(driver.answer(2)).toEqual({ _tag: "Refused", refusal: { _tag: "NoPrevious" } })
+  })
+
+  it("waits for the oldest draining generation at the limit, says for whom, and goes on when it is gone", () => {
+    const driver = new Driver({ generationLimit: 2 }).serving()
+    driver.swap(2)
+    driver.launched(2)
+    driver.send({ _tag: "Notified", generation: 2 })
+    const commands = driver.swap(3, ["v3"])
+    expect(commands.some((command) => command._tag === "Launch")).toBe(false)
+    expect(driver.state.swap?.waitingFor).toEqual({ generation: 1, why: "draining" })
+    driver.end(1)
+    expect(driver.state.swap).toMatchObject({ phase: "running", to: 3 })
+  })
+
+  it("aborts a running swap: the new generation is ended and the old one serves on", () => {
+    const driver = new Driver().serving()
+    driver.swap(2)
+    driver.launched(2)
+    driver.send({ _tag: "AbortRequested", request: 3 })
+    expect(driver.answer(3)).toEqual({ _tag: "Aborting", swap: 1 })
+    driver.end(2)
+    expect(driver.record(2)).toMatchObject({ outcome: "rolled-back", failure: { _tag: "Aborted" }, serving: 1 })
+  })
+
+  it("aborts a waiting swap without having started anything", () => {
+    const driver = new Driver({ generationLimit: 2 }).serving()
+    driver.swap(2)
+    driver.launched(2)
+    driver.send({ _tag: "Notified", generation: 2 })
+    driver.swap(3)
+    driver.send({ _tag: "AbortRequested", request: 4 })
+    expect(driver.record(3)).toMatchObject({ outcome: "rolled-back", to: undefined, failure: { _tag: "Aborted" } })
+  })
+
+  it("does not start the old command beside a swap that is about to replace it", () => {
+    const driver = new Driver().serving()
+    driver.swap(2)
+    driver.launched(2)
+    driver.end(1, { code: 1 })
+    expect(driver.state).toMatchObject({ phase: "recovering", serving: undefined })
+    expect(driver.timers.has("restart")).toBe(false)
+    driver.send({ _tag: "Notified", generation: 2 })
+    expect(driver.record(2)).toMatchObject({ outcome: "committed", serving: 2 })
+    expect(driver.state.phase).toBe("serving")
+  })
+
+  it("starts the old command again when the old generation died and the new one failed", () => {
+    const driver = new Driver().serving()
+    driver.swap(2)
+    driver.launched(2)
+    driver.end(1, { code: 1 })
+    driver.end(2, { code: 1 })
+    expect(driver.record(2)).toMatchObject({ outcome: "rolled-back", serving: undefined })
+    driver.pass(100)
+    expect(driver.log.filter((command) => command._tag === "Launch").at(-1)).toMatchObject({
+      generation: 3,
+      command: { argv: ["v1"] }
+    })
+    driver.launched(3)
+    driver.send({ _tag: "Notified", generation: 3 })
+    expect(driver.state).toMatchObject({ phase: "serving", serving: 3 })
+  })
+})
+
+describe("a crash of the serving generation", () => {
+  it("restarts with a delay that doubles up to its bound, and counts from the start again once stable", () => {
+    const driver = new Driver().serving()
+    const delays: Array<number> = []
+    for (let generation = 1; generation <= 6; generation++) {
+      driver.end(generation, { code: 1 })
+      const due = driver.timers.get("restart")
+      delays.push((due ?? Number.NaN) - driver.at)
+      driver.pass(delays.at(-1) ?? 0)
+      driver.launched(generation + 1)
+      driver.send({ _tag: "Notified", generation: generation + 1 })
+    }
+    expect(delays).toEqual([100, 200, 400, 800, 1_000, 1_000])
+    driver.pass(60_000)
+    driver.end(7)
+    expect((driver.timers.get("restart") ?? 0) - driver.at).toBe(100)
+  })
+
+  it("goes on trying when the restarted generation fails too", () => {
+    const driver = new Driver().serving()
+    driver.end(1)
+    driver.pass(100)
+    driver.launched(2)
+    driver.end(2, { code: 1 })
+    expect((driver.timers.get("restart") ?? 0) - driver.at).toBe(200)
+  })
+
+  it("kills what is left of its group, which would answer for a version that is gone", () => {
+    const driver = new Driver().serving()
+    driver.send({ _tag: "Exited", generation: 1, status: { _tag: "Exited", code: 1 } })
+    expect(driver.signals(1)).toEqual(["SIGKILL group"])
+  })
+
+  it("lets a swap take the place of the restart that is being waited for", () => {
+    const driver = new Driver().serving()
+    driver.end(1)
+    driver.swap(2)
+    expect(driver.timers.has("restart")).toBe(false)
+    driver.launched(2)
+    driver.send({ _tag: "Notified", generation: 2 })
+    expect(driver.record(2)).toMatchObject({ outcome: "committed", from: undefined, serving: 2 })
+  })
+
+  it("lets a swap wait for a restart that is under way", () => {
+    const driver = new Driver().serving()
+    driver.end(1)
+    driver.pass(100)
+    driver.launched(2)
+    driver.swap(2)
+    expect(driver.state.swap?.waitingFor).toEqual({ generation: 2, why: "starting" })
+    driver.send({ _tag: "Notified", generation: 2 })
+    expect(driver.state.swap).toMatchObject({ phase: "running", from: 2, to: 3 })
+  })
+})
+
+describe("stopping", () => {
+  it("drains everything, answers when all are gone, and finishes", () => {
+    const driver = new Driver().serving()
+    driver.swap(2)
+    driver.launched(2)
+    driver.send({ _tag: "StopRequested", request: 3 })
+    expect(driver.signals(1)).toEqual(["SIGTERM process"])
+    expect(driver.signals(2)).toEqual(["SIGTERM process"])
+    driver.end(2)
+    expect(driver.record(2)).toMatchObject({ outcome: "rolled-back", failure: { _tag: "Stopping" } })
+    expect(driver.answer(3)).toBeUndefined()
+    driver.end(1)
+    expect(driver.answer(3)).toEqual({ _tag: "Stopped" })
+    expect(driver.log.at(-1)).toEqual({ _tag: "Finish" })
+  })
+
+  it("kills at once when asked twice", () => {
+    const driver = new Driver().serving()
+    driver.send({ _tag: "StopRequested", request: 2 })
+    driver.send({ _tag: "StopRequested", request: 3 })
+    expect(driver.signals(1)).toEqual(["SIGTERM process", "SIGKILL group"])
+    driver.end(1)
+    expect(driver.answer(2)).toEqual({ _tag: "Stopped" })
+    expect(driver.answer(3)).toEqual({ _tag: "Stopped" })
+  })
+
+  it("does not restart a generation that exits because it was told to", () => {
+    const driver = new Driver().serving()
+    driver.send({ _tag: "StopRequested", request: 2 })
+    driver.end(1)
+    expect(driver.timers.size).toBe(0)
+    expect(driver.state.phase).toBe("stopped")
+  })
+
+  it("stops while a restart is being waited for", () => {
+    const driver = new Driver().serving()
+    driver.end(1)
+    driver.send({ _tag: "StopRequested", request: 2 })
+    expect(driver.answer(2)).toEqual({ _tag: "Stopped" })
+    driver.pass(10_000)
+    expect(driver.log.filter((command) => command._tag === "Launch")).toHaveLength(1)
+  })
+})
+
+/** Plays a kernel that answers commands in any order the seed says. */
+const wander = (seed: ReadonlyArray<number>): Driver => {
+  const driver = new Driver({ generationLimit: 3 })
+  driver.send({ _tag: "StartRequested", request: 0 })
+  let request = 0
+  const moves = (): ReadonlyArray<() => void> => [
+    () => driver.swap(++request),
+    () => driver.send({ _tag: "RollbackRequested", request: ++request }),
+    () => driver.send({ _tag: "AbortRequested", request: ++request }),
+    () => driver.pass(40_000),
+    () => driver.pass(90),
+    ...driver.state.generations.flatMap((one): ReadonlyArray<() => void> => {
+      const { id: generation } = one
+      if (one.pid === undefined) {
+        return [
+          () => driver.launched(generation),
+          () => driver.send({ _tag: "LaunchFailed", generation, detail: "ENOENT" })
+        ]
+      }
+      if (one.exit !== undefined) return [() => driver.send({ _tag: "Gone", generation })]
+      return [
+        () => driver.send({ _tag: "Notified", generation }),
+        () => driver.send({ _tag: "Observed", generation, accepting: true, waiting: true, connections: 1 }),
+        () => driver.send({ _tag: "Exited", generation, status: { _tag: "Exited", code: 1 } })
+      ]
+    })
+  ]
+  for (const choice of seed) {
+    if (driver.state.phase === "failed") break
+    const possible = moves()
+    possible[choice % possible.length]?.()
+  }
+  return driver
+}
+
+describe("any order of events", () => {
+  const histories = fc.array(fc.nat(1_000), { minLength: 1, maxLength: 80 })
+
+  it("keeps one generation serving at most, stays within the limit, and signals only what was launched", () => {
+    fc.assert(
+      fc.property(histories, (seed) => {
+        const driver = wander(seed)
+        const { generations, serving, options: limits } = driver.state
+        expect(generations.filter((one) => one.phase === "serving").map((one) => one.id)).toEqual(
+          serving === undefined ? [] : [serving]
+        )
+        expect(
+          generations.filter((one) => one.exit === undefined && one.phase !== "rejected").length
+        ).toBeLessThanOrEqual(limits.generationLimit)
+        const launched = new Set(
+          driver.events.flatMap((event) => (event._tag === "Launched" ? [event.generation] : []))
+        )
+        for (const command of driver.log) if (command._tag === "Signal") expect(launched).toContain(command.generation)
+      }),
+      { numRuns: 3_000 }
+    )
+  })
+
+  it("always has somebody who serves, starts, or is due to start", () => {
+    fc.assert(
+      fc.property(histories, (seed) => {
+        const { state } = wander(seed)
+        if (state.phase === "failed") return
+        // A rejected one counts: its end is certain, and the restart is scheduled then.
+        const alive = state.generations.some((one) => one.phase !== "draining")
+        const leaving = state.swap !== undefined || state.startRequest !== undefined
+        expect(alive || leaving || state.restarts.nextAt !== undefined).toBe(true)
+      }),
+      { numRuns: 3_000 }
+    )
+  })
+
+  it("answers every request exactly once after a stop, and finishes once", () => {
+    fc.assert(
+      fc.property(histories, (seed) => {
+        const driver = wander(seed)
+        const failed = driver.state.phase === "failed"
+        driver.send({ _tag: "StopRequested", request: 99_999 })
+        for (let round = 0; round < 10 && driver.state.generations.length > 0; round++) {
+          for (const one of driver.state.generations) {
+            if (one.pid === undefined) driver.launched(one.id)
+            else if (one.exit === undefined) driver.end(one.id)
+            else driver.send({ _tag: "Gone", generation: one.id })
+          }
+        }
+        const asked = driver.events.flatMap((event) => ("request" in event ? [event.request] : []))
+        const answered = driver.log.flatMap((command) => (command._tag === "Answer" ? [command.request] : []))
+        expect([...answered].sort()).toEqual([...asked].sort())
+        if (!failed) expect(driver.log.filter((command) => command._tag === "Finish")).toHaveLength(1)
+      }),
+      { numRuns: 3_000 }
+    )
+  })
+
+  it("gives the same commands when its events are replayed", () => {
+    fc.assert(
+      fc.property(histories, (seed) => {
+        const driver = wander(seed)
+        const start = Supervision.initial({ ...options, generationLimit: 3 }, { argv: ["v1"] })
+        expect(Supervision.replay(start, driver.events)).toEqual(driver.perEvent)
+      }),
+      { numRuns: 500 }
+    )
+  })
+})

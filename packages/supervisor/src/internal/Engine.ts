@@ -1,0 +1,162 @@
+/**
+ * Drives the supervision machine: events in one queue, one fiber that steps and carries the commands out in order.
+ *
+ * Launches run inside that fiber, so that the next event sees their outcome; everything that waits (timers, exits,
+ * looks at a process) runs in fibers of its own and comes back as an event. Times are milliseconds since 1970 that never
+ * run backwards: the wall clock at the start plus what the monotonic clock has advanced.
+ */
+import type { Process } from "@handoff/core/backend/Launcher"
+import * as Supervision from "@handoff/core/swap/Supervision"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberMap from "effect/FiberMap"
+import * as PubSub from "effect/PubSub"
+import * as Queue from "effect/Queue"
+import * as Scope from "effect/Scope"
+import * as ReadinessProbes from "../ReadinessProbes.ts"
+import type { SupervisorEvent } from "../Supervisor.ts"
+import * as GenerationLauncher from "./GenerationLauncher.ts"
+
+type EventBody = Supervision.Event extends infer E ? (E extends unknown ? Omit<E, "at"> : never) : never
+type RequestBody =
+  Extract<EventBody, { readonly request: number }> extends infer E
+    ? E extends unknown
+      ? Omit<E, "request">
+      : never
+    : never
+
+interface Running {
+  readonly process: Process
+  readonly scope: Scope.Closeable
+}
+
+export interface Setup {
+  readonly settings: GenerationLauncher.Settings
+  readonly machine: Supervision.State
+  readonly record: ((event: Supervision.Event, commands: ReadonlyArray<Supervision.Action>) => void) | undefined
+}
+
+/** Runs the machine in the scope; what it gives is everything the service needs. */
+export const make = Effect.fnUntraced(function* (setup: Setup) {
+  const { settings } = setup
+  const context = yield* Effect.context<GenerationLauncher.Requirements>()
+  const clock = yield* Clock.Clock
+  const engineScope = yield* Effect.scope
+  const queue = yield* Queue.unbounded<Supervision.Event>()
+  const notices = yield* PubSub.sliding<SupervisorEvent>(1024)
+  const timers = yield* FiberMap.make<string>()
+  const watches = yield* FiberMap.make<number>()
+  const finished = yield* Deferred.make<void>()
+  const running = new Map<number, Running>()
+  const waiting = new Map<number, Deferred.Deferred<Supervision.Answer>>()
+  const startedAt = clock.currentTimeMillisUnsafe()
+  const origin = clock.monotonicTimeNanosUnsafe()
+  let state = setup.machine
+  let nextRequest = 1
+
+  const now = () => startedAt + Number((clock.monotonicTimeNanosUnsafe() - origin) / 1000n) / 1000
+  const send = (event: EventBody): void => {
+    Queue.offerUnsafe(queue, { ...event, at: now() } as Supervision.Event)
+  }
+
+  const launch = (generation: number, command: Supervision.Command) =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.fork(engineScope)
+      const onNotify = (fields: Readonly<Record<string, string>>) => {
+        if (fields.READY === "1") send({ _tag: "Notified", generation })
+      }
+      const started = yield* GenerationLauncher.launch(settings, generation, command, onNotify).pipe(
+        Scope.provide(scope),
+        Effect.result
+      )
+      if (started._tag === "Failure") {
+        yield* Scope.close(scope, Exit.void)
+        return send({ _tag: "LaunchFailed", generation, detail: started.failure.message })
+      }
+      const process = started.success
+      running.set(generation, { process, scope })
+      send({ _tag: "Launched", generation, pid: process.pid })
+      yield* Effect.forkIn(followExit(generation, process), engineScope)
+    })
+
+  const followExit = (generation: number, process: Process) =>
+    Effect.gen(function* () {
+      const status = yield* process.exit
+      send({ _tag: "Exited", generation, status })
+      yield* ReadinessProbes.groupEmpty(process.pid)
+      const entry = running.get(generation)
+      running.delete(generation)
+      if (entry !== undefined) yield* Scope.close(entry.scope, Exit.void)
+      send({ _tag: "Gone", generation })
+    })
+
+  const signal = (command: Extract<Supervision.Action, { readonly _tag: "Signal" }>) => {
+    const process = running.get(command.generation)?.process
+    if (process === undefined) return Effect.void
+    return Effect.ignore(command.to === "group" ? process.signalGroup(command.signal) : process.signal(command.signal))
+  }
+
+  const watch = (generation: number, everyMs: number) => {
+    const pid = running.get(generation)?.process.pid
+    if (pid === undefined) return Effect.void
+    const sockets = settings.listeners.map((listener) => listener.socket)
+    return FiberMap.run(
+      watches,
+      generation,
+      ReadinessProbes.watch(pid, sockets, everyMs, (seen) => send({ _tag: "Observed", generation, ...seen }))
+    )
+  }
+
+  const carryOut = (command: Supervision.Action): Effect.Effect<unknown, never, GenerationLauncher.Requirements> => {
+    switch (command._tag) {
+      case "Launch":
+        return launch(command.generation, command.command)
+      case "Watch":
+        return watch(command.generation, command.everyMs)
+      case "Unwatch":
+        return FiberMap.remove(watches, command.generation)
+      case "Signal":
+        return signal(command)
+      case "SetTimer": {
+        const fire = Effect.sync(() => send({ _tag: "TimerFired", timer: command.timer }))
+        return FiberMap.run(timers, command.timer, Effect.andThen(Effect.sleep(command.delayMs), fire))
+      }
+      case "ClearTimer":
+        return FiberMap.remove(timers, command.timer)
+      case "Answer": {
+        const caller = waiting.get(command.request)
+        waiting.delete(command.request)
+        return caller === undefined ? Effect.void : Deferred.succeed(caller, command.answer)
+      }
+      case "Tell":
+        return PubSub.publish(notices, { ...command.notice, at: now() })
+      case "Finish":
+        return Deferred.succeed(finished, undefined)
+    }
+  }
+
+  const loop = Effect.forever(
+    Effect.gen(function* () {
+      const event = yield* Queue.take(queue)
+      const next = Supervision.step(state, event)
+      state = next.state
+      setup.record?.(event, next.commands)
+      for (const command of next.commands) yield* carryOut(command)
+    })
+  )
+  yield* Effect.forkScoped(Effect.provideContext(loop, context))
+
+  /** Puts a request to the machine and waits for its answer. An interrupted caller leaves the request running. */
+  const ask = (request: RequestBody) =>
+    Effect.gen(function* () {
+      const id = nextRequest++
+      const answer = yield* Deferred.make<Supervision.Answer>()
+      waiting.set(id, answer)
+      send({ ...request, request: id } as EventBody)
+      return yield* Deferred.await(answer)
+    })
+
+  return { ask, notices, finished: Deferred.await(finished), state: () => state, startedAt }
+})
