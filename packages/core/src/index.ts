@@ -1,1 +1,10 @@
-export {}
+export * as Address from "./Address.ts"
+export * as Fd from "./Fd.ts"
+export * as FdTable from "./FdTable.ts"
+export * as Launch from "./Launch.ts"
+export * as ListenEnvironment from "./ListenEnvironment.ts"
+export * as Placement from "./Placement.ts"
+export * as PlacementPlan from "./PlacementPlan.ts"
+export * as Signal from "./Signal.ts"
+export * as Readiness from "./swap/Readiness.ts"
+export * as Supervision from "./swap/Supervision.ts"

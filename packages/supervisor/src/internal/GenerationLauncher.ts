@@ -57,8 +57,7 @@ export const specify = (
       PWD: workingDirectory,
       ...ListenEnvironment.write({
         names: listeners.map((listener) => listener.name),
-        notifySocket: found.notifySocket,
-        stampPid: true
+        notifySocket: found.notifySocket
       })
     },
     workingDirectory,
