@@ -1,0 +1,214 @@
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import { request } from "node:http"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
+import * as FfiBackend from "@handoff/backend-ffi/FfiBackend"
+import * as Supervision from "@handoff/core/swap/Supervision"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { type Options, Supervisor } from "../src/Supervisor.ts"
+import { type StartError, SwapError } from "../src/SupervisorError.ts"
+
+/** A server on descriptor 3; its behaviour is chosen by its arguments. */
+const SERVER = `
+const http = require("node:http")
+const net = require("node:net")
+const [version, how = ""] = process.argv.slice(2)
+if (how === "exit") { console.error("cannot open database"); console.error("giving up"); process.exit(3) }
+if (how === "hang") { console.log("thinking"); process.on("SIGTERM", () => {}); setInterval(() => {}, 1000) }
+else {
+  const server = http.createServer((request, response) => {
+    response.setHeader("connection", "close")
+    const wait = Number(new URL(request.url, "http://x").searchParams.get("ms") ?? 0)
+    setTimeout(() => response.end(JSON.stringify({ version, pid: process.pid, env: process.env.LISTEN_PID })), wait)
+  })
+  server.listen({ fd: 3 }, () => console.log("listening"))
+  process.on("SIGTERM", () => { server.close(() => process.exit(0)) })
+  if (how === "crash") setTimeout(() => process.exit(9), 120)
+}
+`
+
+let directory = ""
+let script = ""
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), "handoff-test-"))
+  script = join(directory, "server.cjs")
+  writeFileSync(script, SERVER)
+})
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
+
+const command = (...args: ReadonlyArray<string>) => [process.execPath, script, ...args]
+
+const get = (
+  address: string,
+  path = "/"
+): Promise<{ readonly version: string; readonly pid: number; readonly env: string }> =>
+  new Promise((resolve, reject) => {
+    const [host, port] = address.split(":")
+    request({ host, port: Number(port), path, agent: false }, (response) => {
+      let body = ""
+      response.on("data", (chunk) => {
+        body += String(chunk)
+      })
+      response.on("end", () => resolve(JSON.parse(body)))
+      response.on("error", reject)
+    })
+      .on("error", reject)
+      .end()
+  })
+
+const run = <A, E>(
+  options: Partial<Options>,
+  body: (supervisor: Supervisor["Service"], address: string) => Effect.Effect<A, E>
+): Promise<A> => {
+  const layer = Supervisor.layer({
+    listeners: { http: "127.0.0.1:0" },
+    command: command("v1"),
+    settleMs: 50,
+    graceMs: 5_000,
+    onOutput: () => undefined,
+    ...options
+  }).pipe(Layer.provide(FfiBackend.layer), Layer.provide(NodeFileSystem.layer))
+  const program = Effect.gen(function* () {
+    const supervisor = yield* Supervisor
+    const { listeners } = yield* supervisor.status
+    return yield* body(supervisor, listeners[0]?.address ?? "")
+  })
+  return Effect.runPromise(Effect.provide(program, layer))
+}
+
+const answer = (address: string, path?: string) => Effect.promise(() => get(address, path))
+
+describe("a supervisor of real processes", () => {
+  it("starts a program that knows nothing of us, replaces it, and stops it", () =>
+    run({}, (supervisor, address) =>
+      Effect.gen(function* () {
+        const started = yield* supervisor.start
+        expect(started.generation).toBe(1)
+        const before = yield* answer(address)
+        expect(before.version).toBe("v1")
+        expect(before.env).toBe(String(before.pid))
+        const slow = yield* Effect.forkChild(answer(address, "/?ms=700"), { startImmediately: true })
+        yield* Effect.sleep(100)
+        const { record } = yield* supervisor.swap({ argv: command("v2") })
+        expect(record).toMatchObject({ outcome: "committed", from: 1, to: 2, evidence: "accepting" })
+        expect((yield* answer(address)).version).toBe("v2")
+        expect((yield* Fiber.join(slow)).version).toBe("v1")
+        const back = yield* supervisor.rollback
+        expect(back.record).toMatchObject({ outcome: "committed", kind: "rollback" })
+        expect((yield* answer(address)).version).toBe("v1")
+        yield* supervisor.stop
+        expect((yield* supervisor.status).generations).toEqual([])
+      })
+    ))
+
+  it("keeps the old version serving when the new one exits at start, and says what it wrote last", () =>
+    run({}, (supervisor, address) =>
+      Effect.gen(function* () {
+        yield* supervisor.start
+        const error = yield* Effect.flip(supervisor.swap({ argv: command("v2", "exit") }))
+        expect(error).toBeInstanceOf(SwapError)
+        expect(error.message).toMatch(
+          /^rolled back after .*, generation 1 keeps serving: generation 2 was rejected: it exited with status 3 /
+        )
+        expect(error.reason).toMatchObject({ report: { lastLines: ["cannot open database", "giving up"] } })
+        expect((yield* answer(address)).version).toBe("v1")
+      })
+    ))
+
+  it("ends for certain a version that hangs and ignores SIGTERM", () =>
+    run({ readyTimeoutMs: 300 }, (supervisor, address) =>
+      Effect.gen(function* () {
+        yield* supervisor.start
+        const error = yield* Effect.flip(supervisor.swap({ argv: command("v2", "hang") }))
+        expect(error.reason).toMatchObject({
+          report: { record: { killed: true, serving: 1, failure: { _tag: "NotReady" } }, lastLines: ["thinking"] }
+        })
+        expect((yield* supervisor.status).generations.map((one) => one.id)).toEqual([1])
+        expect((yield* answer(address)).version).toBe("v1")
+      })
+    ))
+
+  it("names the program that does not exist", () =>
+    run({}, (supervisor) =>
+      Effect.gen(function* () {
+        yield* supervisor.start
+        const error = yield* Effect.flip(supervisor.swap({ argv: ["no-such-program"] }))
+        expect(error.message).toContain('"no-such-program"')
+      })
+    ))
+
+  it("fails to start with the reason when the first version exits", () =>
+    run({ command: command("v1", "exit") }, (supervisor) =>
+      Effect.gen(function* () {
+        const error: StartError = yield* Effect.flip(supervisor.start)
+        expect(error.message).toContain("exited with status 3")
+        expect(error.lastLines).toEqual(["cannot open database", "giving up"])
+        yield* supervisor.finished
+      })
+    ))
+
+  it("restarts a serving generation that crashed, while connections wait in the queue", () =>
+    run({ command: command("v1", "crash"), settleMs: 20 }, (supervisor, address) =>
+      Effect.gen(function* () {
+        yield* supervisor.start
+        const { pid } = yield* answer(address)
+        yield* Effect.sleep(150)
+        const next = yield* answer(address)
+        expect(next.version).toBe("v1")
+        expect(next.pid).not.toBe(pid)
+        expect((yield* supervisor.status).restarts.total).toBeGreaterThan(0)
+      })
+    ))
+
+  it("kills the whole group of a wrapper that leaves its child holding the listener", () =>
+    run(
+      { command: ["sh", "-c", `trap '' TERM; "${process.execPath}" "${script}" v1 & wait; wait`], graceMs: 300 },
+      (supervisor, address) =>
+        Effect.gen(function* () {
+          yield* supervisor.start
+          const { pid } = yield* answer(address)
+          yield* supervisor.swap({ argv: command("v2") })
+          yield* Effect.sleep(1_000)
+          expect(() => process.kill(pid, 0)).toThrow()
+          expect((yield* answer(address)).version).toBe("v2")
+        })
+    ))
+
+  it("leaks no descriptor over 20 swaps, and replays to the same commands", async () => {
+    const events: Array<Supervision.Event> = []
+    const commands: Array<ReadonlyArray<Supervision.Action>> = []
+    const record: Options["record"] = (event, taken) => {
+      events.push(event)
+      commands.push(taken)
+    }
+    const count = () => readdirSync("/proc/self/fd").length
+    await run({ record, settleMs: 10 }, (supervisor, address) =>
+      Effect.gen(function* () {
+        yield* supervisor.start
+        yield* answer(address)
+        yield* supervisor.swap()
+        yield* Effect.sleep(300)
+        const before = count()
+        for (let swap = 0; swap < 20; swap++) yield* supervisor.swap()
+        yield* Effect.sleep(500)
+        expect(count()).toBeLessThanOrEqual(before)
+        expect((yield* supervisor.status).generations).toHaveLength(1)
+      })
+    )
+    const options: Supervision.Options = {
+      readiness: { policy: "auto", timeoutMs: 30_000, settleMs: 10 },
+      graceMs: 5_000,
+      rejectGraceMs: 2_000,
+      stopSignal: "SIGTERM",
+      generationLimit: 3,
+      backoff: { initialMs: 100, factor: 2, maxMs: 30_000, resetAfterMs: 60_000 },
+      listeners: 1,
+      historyLimit: 20
+    }
+    expect(Supervision.replay(Supervision.initial(options, { argv: command("v1") }), events)).toEqual(commands)
+  }, 60_000)
+})
