@@ -34,23 +34,28 @@ export interface Wish {
   readonly successor?: boolean
 }
 
-/** systemd's rule: 1 to 255 printable ASCII characters without a colon. */
+/** systemd's rule (FileDescriptorName=), without the empty name: 1 to 255 printable ASCII characters, no colon. */
 export const isName = (name: string): boolean => /^[\x20-\x39\x3b-\x7e]{1,255}$/.test(name)
 
 /**
- * The variables of a child.
+ * The variables of a child. Throws a RangeError for a name that {@link isName} refuses, since it would change how all
+ * the others are read: check names where they come in.
  *
  * @example
  * ListenEnvironment.write({ names: ["http"] })   // { LISTEN_FDS: "1", LISTEN_FDNAMES: "http" }
  */
-export const write = (wish: Wish): Readonly<Record<string, string>> => ({
-  ...(wish.names.length === 0 ? {} : { LISTEN_FDS: String(wish.names.length), LISTEN_FDNAMES: wish.names.join(":") }),
-  ...(wish.notifySocket === undefined ? {} : { NOTIFY_SOCKET: wish.notifySocket }),
-  ...(wish.controlSocket === undefined ? {} : { HANDOFF_CONTROL_SOCKET: wish.controlSocket }),
-  ...(wish.successor === true
-    ? { HANDOFF_ROLE: "successor", HANDOFF_SOCK_FD: String(FIRST_INHERITED_FD + wish.names.length) }
-    : {})
-})
+export const write = (wish: Wish): Readonly<Record<string, string>> => {
+  const bad = wish.names.find((name) => !isName(name))
+  if (bad !== undefined) throw new RangeError(`${JSON.stringify(bad)} can not be the name of a listener`)
+  return {
+    ...(wish.names.length === 0 ? {} : { LISTEN_FDS: String(wish.names.length), LISTEN_FDNAMES: wish.names.join(":") }),
+    ...(wish.notifySocket === undefined ? {} : { NOTIFY_SOCKET: wish.notifySocket }),
+    ...(wish.controlSocket === undefined ? {} : { HANDOFF_CONTROL_SOCKET: wish.controlSocket }),
+    ...(wish.successor === true
+      ? { HANDOFF_ROLE: "successor", HANDOFF_SOCK_FD: String(FIRST_INHERITED_FD + wish.names.length) }
+      : {})
+  }
+}
 
 export interface InheritedListener {
   readonly name: string
@@ -79,21 +84,29 @@ export class ListenError extends Data.TaggedError("ListenError")<{
 
 type Environment = Readonly<Record<string, string | undefined>>
 
+const refuse = (variable: string, value: string, detail: string): Result.Result<never, ListenError> =>
+  Result.fail(new ListenError({ variable, value, detail }))
+
 const wholeNumber = (text: string): number | undefined => (/^\d{1,9}$/.test(text) ? Number(text) : undefined)
+
+/** fs.nr_open of an ordinary kernel: no process has more descriptors, so a larger count is a mistake, not a wish. */
+const MOST_LISTENERS = 1 << 20
 
 const readListeners = (env: Environment): Result.Result<ReadonlyArray<InheritedListener>, ListenError> => {
   const text = env.LISTEN_FDS
   if (text === undefined) return Result.succeed([])
   const count = wholeNumber(text)
-  if (count === undefined) {
-    return Result.fail(new ListenError({ variable: "LISTEN_FDS", value: text, detail: "is not a number" }))
+  if (count === undefined || count > MOST_LISTENERS) {
+    return refuse("LISTEN_FDS", text, "is not a number of descriptors")
   }
-  const given = env.LISTEN_FDNAMES
-  const names = given === undefined || given === "" ? undefined : given.split(":")
+  const given = env.LISTEN_FDNAMES ?? ""
+  const names = given === "" ? undefined : given.split(":")
   if (names !== undefined && names.length !== count) {
-    const detail = `names ${names.length} descriptors, LISTEN_FDS says ${count}`
-    return Result.fail(new ListenError({ variable: "LISTEN_FDNAMES", value: given ?? "", detail }))
+    return refuse("LISTEN_FDNAMES", given, `names ${names.length} descriptors, LISTEN_FDS says ${count}`)
   }
+  // systemd allows the empty name.
+  const bad = names?.find((name) => name !== "" && !isName(name))
+  if (bad !== undefined) return refuse("LISTEN_FDNAMES", given, `${JSON.stringify(bad)} is not a name`)
   return Result.succeed(
     Array.from({ length: count }, (_, index) => ({
       name: names?.[index] ?? "unknown",
@@ -102,38 +115,52 @@ const readListeners = (env: Environment): Result.Result<ReadonlyArray<InheritedL
   )
 }
 
-const readHandoffFd = (env: Environment): Result.Result<Fd | undefined, ListenError> => {
+const readHandoffFd = (env: Environment, listeners: number): Result.Result<Fd | undefined, ListenError> => {
   const role = env.HANDOFF_ROLE
-  if (role === undefined) return Result.succeed(undefined)
-  if (role !== "successor") {
-    return Result.fail(new ListenError({ variable: "HANDOFF_ROLE", value: role, detail: "the only role is successor" }))
+  const text = env.HANDOFF_SOCK_FD
+  if (role === undefined) {
+    return text === undefined
+      ? Result.succeed(undefined)
+      : refuse("HANDOFF_SOCK_FD", text, "is set without HANDOFF_ROLE=successor")
   }
-  const text = env.HANDOFF_SOCK_FD ?? ""
+  if (role !== "successor") return refuse("HANDOFF_ROLE", role, "the only role is successor")
+  if (text === undefined) return refuse("HANDOFF_ROLE", role, "HANDOFF_SOCK_FD is missing")
   const fd = wholeNumber(text)
-  return fd === undefined
-    ? Result.fail(new ListenError({ variable: "HANDOFF_SOCK_FD", value: text, detail: "is not a descriptor" }))
+  if (fd === undefined) return refuse("HANDOFF_SOCK_FD", text, "is not a descriptor")
+  return fd < FIRST_INHERITED_FD + listeners
+    ? refuse("HANDOFF_SOCK_FD", text, "is stdio or one of the listeners")
     : Result.succeed(fd)
 }
 
 /**
  * What an environment offers to the process `pid`. Without LISTEN_FDS, or with a LISTEN_PID of another process, there are
- * no listeners, which is no error. Changes nothing: an error leaves everything as it was.
+ * no listeners, which is no error; a block of another process is left alone whole, its variables are not consumed.
+ * Changes nothing: an error leaves everything as it was. LISTEN_PID may be missing, not every supervisor knows it.
+ *
+ * @example
+ * ListenEnvironment.read({ LISTEN_FDS: "1", LISTEN_FDNAMES: "http" }, 42)   // listeners: [{ name: "http", fd: 3 }]
  */
 export const read = (env: Environment, pid: number): Result.Result<Inherited, ListenError> => {
-  const forPid = env.LISTEN_PID
-  if (forPid !== undefined && forPid !== "" && wholeNumber(forPid) === undefined) {
-    return Result.fail(new ListenError({ variable: "LISTEN_PID", value: forPid, detail: "is not a process" }))
+  const forPid = env.LISTEN_PID ?? ""
+  if (forPid !== "" && wholeNumber(forPid) === undefined) return refuse("LISTEN_PID", forPid, "is not a process")
+  if (forPid !== "" && Number(forPid) !== pid) {
+    return Result.succeed({
+      listeners: [],
+      notifySocket: env.NOTIFY_SOCKET,
+      controlSocket: undefined,
+      handoffFd: undefined,
+      consumed: []
+    })
   }
-  const mine = forPid === undefined || forPid === "" || Number(forPid) === pid
-  const listeners = mine ? readListeners(env) : Result.succeed([])
+  const listeners = readListeners(env)
   if (Result.isFailure(listeners)) return Result.fail(listeners.failure)
-  const handoffFd = mine ? readHandoffFd(env) : Result.succeed(undefined)
+  const handoffFd = readHandoffFd(env, listeners.success.length)
   if (Result.isFailure(handoffFd)) return Result.fail(handoffFd.failure)
   return Result.succeed({
     listeners: listeners.success,
     notifySocket: env.NOTIFY_SOCKET,
     controlSocket: env.HANDOFF_CONTROL_SOCKET,
     handoffFd: handoffFd.success,
-    consumed: mine ? VARIABLES.filter((name) => env[name] !== undefined) : []
+    consumed: VARIABLES.filter((name) => env[name] !== undefined)
   })
 }
