@@ -1,0 +1,237 @@
+/**
+ * Looking at processes from outside, through /proc: the contract `Processes` of core.
+ *
+ * A process waits on a listener when one of its epoll sets asks for input on it (`tfd` lines of /proc/PID/fdinfo, which
+ * name the socket's inode), or when a task sleeps in accept(2) on it (/proc/PID/task/TID/syscall). Servers on poll, select
+ * or io_uring do not show. A connection is counted when the kernel lists it as established at the listener's address and
+ * a process of the tree has it open; what still waits in the queue belongs to nobody. Reading the kernel's table costs 1.5 ms
+ * even when it is empty, so it is read only when the tree has a socket of which it is not known that it is something else.
+ *
+ * It is polled every few milliseconds while a version starts, so it is synchronous and spares what it can (0.1 to 0.2 ms for a small
+ * server). A part that cost more than {@link CHEAP_MS} is not done again before {@link REST} times its cost has passed; its
+ * last answer stands until then. So a server with thousands of connections takes some 5 % of the event loop for each part.
+ *
+ * Limits: only processes of the same user, or root, can be looked into; others are seen as not waiting.
+ */
+import { Processes, type ProcessIdentity, type ProcessObservation } from "@handoff/core/backend/Processes"
+import type { ListeningSocket } from "@handoff/core/backend/Sockets"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as ProcessTree from "./ProcessTree.ts"
+import * as ProcNet from "./ProcNet.ts"
+
+type Listener = Pick<ListeningSocket, "inode" | "address">
+
+const CHEAP_MS = 1
+const REST = 20
+
+interface Remembered<A> {
+  readonly value: A
+  /** `performance.now()` until which it stands. */
+  readonly until: number
+}
+
+const MAX_REMEMBERED = 256
+
+/** Runs `compute` unless its last run under this key was costly and is recent. */
+const makeSparing = <A>(): ((key: string, compute: () => A) => A) => {
+  const known = new Map<string, Remembered<A>>()
+  return (key, compute) => {
+    const start = performance.now()
+    const last = known.get(key)
+    if (last !== undefined && start < last.until) return last.value
+    const value = compute()
+    const end = performance.now()
+    known.delete(key)
+    if (end - start > CHEAP_MS) known.set(key, { value, until: end + REST * (end - start) })
+    if (known.size > MAX_REMEMBERED) known.clear()
+    return value
+  }
+}
+
+// accept and accept4, by the numbers of each architecture (syscall(2)).
+const ACCEPT_CALLS: ReadonlySet<string> = process.arch === "arm64" ? new Set(["202", "242"]) : new Set(["43", "288"])
+
+const EPOLLIN = 1
+
+/** Inodes of `wanted` on which the epoll set of this fdinfo asks for input. */
+const inEpollSet = (fdinfo: string, wanted: ReadonlySet<number>): ReadonlyArray<number> => {
+  const found: Array<number> = []
+  for (const match of fdinfo.matchAll(/^tfd:.*?events:\s*([0-9a-f]+).*? ino:([0-9a-f]+)/gm)) {
+    const inode = Number.parseInt(match[2] ?? "", 16)
+    if (wanted.has(inode) && (Number.parseInt(match[1] ?? "", 16) & EPOLLIN) !== 0) found.push(inode)
+  }
+  return found
+}
+
+/** Inodes on which a task of the process sleeps in accept; `sockets` are its descriptors of the wanted ones. */
+const inAccept = (pid: number, sockets: ReadonlyMap<number, number>): ReadonlyArray<number> => {
+  const found: Array<number> = []
+  if (sockets.size === 0) return found
+  for (const task of ProcNet.readNames(`/proc/${pid}/task`)) {
+    const [call = "", argument = ""] = ProcNet.readText(`/proc/${pid}/task/${task}/syscall`).split(" ")
+    if (!ACCEPT_CALLS.has(call)) continue
+    // A register holds 64 bits; the argument is a C int.
+    const inode = sockets.get(Number(BigInt(argument) & 0xffff_ffffn))
+    if (inode !== undefined) found.push(inode)
+  }
+  return found
+}
+
+/** The descriptors of a process that matter here, and when they were read (`performance.now()`). */
+interface Descriptors {
+  readonly epollSets: ReadonlyArray<string>
+  /** Socket inodes by descriptor. */
+  readonly sockets: ReadonlyMap<number, number>
+  readonly at: number
+}
+
+const descriptorsOf = (pid: number): Descriptors => {
+  const at = performance.now()
+  const epollSets: Array<string> = []
+  const sockets = new Map<number, number>()
+  for (const fd of ProcNet.readNames(`/proc/${pid}/fd`)) {
+    const link = ProcNet.readLink(`/proc/${pid}/fd/${fd}`)
+    if (link === "anon_inode:[eventpoll]") epollSets.push(fd)
+    const inode = ProcNet.socketInode(link)
+    if (inode !== undefined) sockets.set(Number(fd), inode)
+  }
+  return { epollSets, sockets, at }
+}
+
+const waitingIn = (pid: number, descriptors: Descriptors, wanted: ReadonlySet<number>): ReadonlySet<number> => {
+  const found = new Set<number>()
+  for (const fd of descriptors.epollSets) {
+    for (const inode of inEpollSet(ProcNet.readText(`/proc/${pid}/fdinfo/${fd}`), wanted)) found.add(inode)
+    if (found.size === wanted.size) return found
+  }
+  const listeners = new Map([...descriptors.sockets].filter(([, inode]) => wanted.has(inode)))
+  for (const inode of inAccept(pid, listeners)) found.add(inode)
+  return found
+}
+
+/** Inodes of established connections that came in through these listeners, whoever holds them. */
+const establishedAt = (listeners: ReadonlyArray<Listener>): ReadonlySet<number> => {
+  const tables = new Map<string, string>()
+  const readTable = (name: string): string => {
+    const table = tables.get(name) ?? ProcNet.readText(`/proc/net/${name}`)
+    tables.set(name, table)
+    return table
+  }
+  const inodes = new Set<number>()
+  const unixInodes = new Set<number>()
+  for (const { address, inode } of listeners) {
+    if (address._tag === "Unix") {
+      unixInodes.add(inode)
+      continue
+    }
+    const rows = ProcNet.tcpRows(readTable(ProcNet.tcpTable(address.host)), address.port, [ProcNet.TCP_ESTABLISHED])
+    for (const row of rows.filter(ProcNet.hostMatches(address.host))) inodes.add(row.inode)
+  }
+  if (unixInodes.size > 0) {
+    const rows = ProcNet.unixRows(readTable("unix"))
+    // The name as bound, which need not be the path: found through the listener's inode.
+    const names = new Set(rows.filter((row) => row.listening && unixInodes.has(row.inode)).map((row) => row.path))
+    for (const row of rows) if (row.connected && names.has(row.path)) inodes.add(row.inode)
+  }
+  inodes.delete(0)
+  return inodes
+}
+
+/**
+ * Counts a tree's connections. An accepted socket is established from its first moment, so a socket that the table, read
+ * after the descriptors, does not show as such will never be one: it is not asked about again.
+ */
+const makeCount = () => {
+  const sparing = makeSparing<{ readonly inodes: ReadonlySet<number>; readonly at: number }>()
+  const others = new Map<number, ReadonlySet<number>>()
+  return (root: number, tree: ReadonlyArray<Descriptors>, listeners: ReadonlyArray<Listener>): number => {
+    const known = others.get(root)
+    const listening = new Set(listeners.map((listener) => listener.inode))
+    const sockets = new Set(tree.flatMap((descriptors) => [...descriptors.sockets.values()]))
+    const candidates = [...sockets].filter((inode) => !listening.has(inode) && known?.has(inode) !== true)
+    if (candidates.length === 0) return 0
+    const established = sparing([...listening].join(" "), () => {
+      const at = performance.now()
+      return { inodes: establishedAt(listeners), at }
+    })
+    const held = candidates.filter((inode) => established.inodes.has(inode))
+    if (tree.every((descriptors) => descriptors.at <= established.at)) {
+      if (others.size > MAX_REMEMBERED) others.clear()
+      const isOther = (inode: number) => known?.has(inode) === true || !established.inodes.has(inode)
+      others.set(root, new Set([...sockets].filter(isOther)))
+    }
+    return held.length
+  }
+}
+
+let bootId: string | undefined
+
+const identify = (pid: number): ProcessIdentity | undefined => {
+  const stat = ProcessTree.statOf(pid)
+  if (!ProcessTree.isAlive(stat)) return undefined
+  bootId ??= ProcNet.readText("/proc/sys/kernel/random/boot_id").trim()
+  return { pid, startTime: stat.startTime, bootId }
+}
+
+/** False when nobody, not even a zombie, is in the group: one call instead of a look at every process. */
+const groupExists = (group: number): boolean => {
+  try {
+    process.kill(-group, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== "ESRCH"
+  }
+}
+
+const makeGroupMembers = (): ((group: number) => ReadonlyArray<number>) => {
+  const sparing = makeSparing<ReadonlyArray<number>>()
+  const scan = (group: number): ReadonlyArray<number> =>
+    ProcessTree.livingProcesses()
+      .filter((stat) => stat.group === group)
+      .map((stat) => stat.pid)
+  const belongs = (group: number) => (pid: number) => {
+    const stat = ProcessTree.statOf(pid)
+    return ProcessTree.isAlive(stat) && stat.group === group
+  }
+  return (group) => {
+    if (group <= 1 || !groupExists(group)) return []
+    const members = sparing(`group ${group}`, () => scan(group)).filter(belongs(group))
+    // An empty answer ends a wait, so it never comes from memory.
+    return members.length > 0 ? members : scan(group)
+  }
+}
+
+const make = (): Processes["Service"] => {
+  const sparingDescriptors = makeSparing<Descriptors>()
+  const sparingWaits = makeSparing<ReadonlySet<number>>()
+  const count = makeCount()
+  const groupMembers = makeGroupMembers()
+
+  const observe = (pid: number, listeners: ReadonlyArray<Listener>): ProcessObservation => {
+    const pids = ProcessTree.livingTree(pid)
+    if (pids.length === 0 || listeners.length === 0) return { pids, waitingOn: [], connections: 0 }
+    const wanted = new Set(listeners.map((listener) => listener.inode))
+    const asked = [...wanted].join(" ")
+    const waitingOn = new Set<number>()
+    const tree = pids.map((one) => {
+      const descriptors = sparingDescriptors(String(one), () => descriptorsOf(one))
+      if (waitingOn.size < wanted.size) {
+        const found = sparingWaits(`${one} ${asked}`, () => waitingIn(one, descriptors, wanted))
+        for (const inode of found) waitingOn.add(inode)
+      }
+      return descriptors
+    })
+    return { pids, waitingOn: [...waitingOn], connections: count(pid, tree, listeners) }
+  }
+
+  return {
+    capabilities: new Set(["waiting", "connections", "identity", "group"]),
+    observe: (pid, listeners) => Effect.sync(() => observe(pid, listeners)),
+    identify: (pid) => Effect.sync(() => identify(pid)),
+    groupMembers: (group) => Effect.sync(() => groupMembers(group))
+  }
+}
+
+/** Processes as /proc shows them. */
+export const layer = Layer.sync(Processes, make)
