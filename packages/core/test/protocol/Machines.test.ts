@@ -6,6 +6,7 @@ import * as Violation from "@handoff/core/protocol/Violation"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import * as Machines from "./Machines.ts"
+import { IncumbentWorld, SuccessorWorld } from "./Worlds.ts"
 
 const { id, otherId } = Machines
 
@@ -108,75 +109,6 @@ describe("violations: typed, the session closed, the phase's own recovery", () =
   })
 })
 
-/** What each command leads to: the facts a driver may report for it. */
-const incumbentResults: Readonly<Record<string, ReadonlyArray<string>>> = {
-  Drain: ["Drained", "Drained", "Drained", "DrainFailed"],
-  Seal: ["Sealed", "Progressed", "Sealed", "SealFailed"],
-  ReleaseLock: ["LockReleased"],
-  AcquireLock: ["LockAcquired", "LockHeld"],
-  ProbePath: ["path answers: nobody", "itself", "path answers: another"],
-  Resume: ["Resumed", "ResumeFailed"]
-}
-
-/** An incumbent driven at random: it owes the facts of its commands, and its timers and its lock are kept. */
-class IncumbentWorld {
-  state = Incumbent.initial(Machines.incumbentOptions)
-  locked = true
-  pending: string | undefined = undefined
-  stateOpen = true
-  readonly timers = new Set<Incumbent.Timer>()
-  readonly sent: Array<string> = []
-
-  send(event: Incumbent.Event): void {
-    const { state, commands, violation } = Incumbent.step(this.state, event)
-    expect(violation?._tag, `${this.state.phase} ${event._tag}`).not.toBe("UnexpectedFact")
-    for (const command of commands) this.carryOut(command)
-    this.state = state
-    expect([...this.timers].includes("relock") && state.phase !== "relocking").toBe(false)
-  }
-
-  private carryOut(command: Incumbent.Command): void {
-    if (command._tag === "SetTimer") this.timers.add(command.timer)
-    if (command._tag === "ClearTimer") this.timers.delete(command.timer)
-    if (incumbentResults[command._tag] !== undefined) {
-      expect(this.pending, `${command._tag} while another runs`).toBeUndefined()
-      this.pending = command._tag
-    }
-    if (command._tag === "Seal" || command._tag === "ReleaseLock" || command._tag === "Resume") {
-      expect(this.locked, `${command._tag} without the lock`).toBe(true)
-    }
-    if (command._tag === "ReleaseLock") expect(this.stateOpen, "released before the seal was durable").toBe(false)
-    if (command._tag !== "Send") return
-    this.sent.push(command.message._tag)
-    if (command.message._tag === "SealComplete") expect(this.locked).toBe(false)
-    if (command.message._tag === "SealFailed") expect(this.locked && this.stateOpen).toBe(true)
-  }
-
-  /** Reports one of the facts that are owed. */
-  report(choice: number): boolean {
-    const results = incumbentResults[this.pending ?? ""]
-    const label = results?.[choice % results.length]
-    const found = Machines.incumbentFacts.find(([name]) => name === label)
-    if (found === undefined) return false
-    const [name, event] = found
-    if (name !== "Progressed") this.pending = undefined
-    if (name === "LockReleased") this.locked = false
-    if (name === "LockAcquired") this.locked = true
-    if (name === "Sealed") this.stateOpen = false
-    if (name === "Resumed") this.stateOpen = true
-    this.send(event)
-    return true
-  }
-
-  fire(choice: number): boolean {
-    const timer = [...this.timers][choice % Math.max(1, this.timers.size)]
-    if (timer === undefined) return false
-    this.timers.delete(timer)
-    this.send({ _tag: "TimerFired", timer, at: 0 })
-    return true
-  }
-}
-
 /** Mostly what a good run is made of: a walk of equal chances never gets to the end of a swap. */
 const moves = fc.array(
   fc.record({
@@ -267,77 +199,6 @@ describe("random runs", () => {
   })
 })
 
-const successorResults: Readonly<Record<string, ReadonlyArray<string>>> = {
-  TakeListeners: ["ListenersTaken", "ListenersTaken", "ListenersFailed"],
-  AcquireLock: ["LockAcquired", "LockHeld"],
-  Open: ["Opened", "Opened", "OpenFailed"],
-  PrepareSocket: ["SocketPrepared", "SocketPrepared", "SocketFailed"],
-  Publish: ["Published", "PublishFailed"],
-  Close: ["Closed"]
-}
-
-/** A successor driven at random, whose lock and open state are kept. */
-class SuccessorWorld {
-  state = Successor.initial(Machines.successorOptions)
-  locked = false
-  opened = false
-  accepting = false
-  readonly pending: Array<string> = []
-  readonly timers = new Set<Successor.Timer>()
-  private readonly healthy: boolean
-
-  constructor(healthy: boolean) {
-    this.healthy = healthy
-    this.send({ _tag: "Started", at: 0 })
-  }
-
-  send(event: Successor.Event): void {
-    const { state, commands, violation } = Successor.step(this.state, event)
-    expect(violation?._tag, `${this.state.phase} ${event._tag}`).not.toBe("UnexpectedFact")
-    const waited = ["greeting", "waiting"].includes(this.state.phase)
-    for (const command of commands) {
-      if (command._tag === "SetTimer") this.timers.add(command.timer)
-      if (command._tag === "ClearTimer") this.timers.delete(command.timer)
-      if (successorResults[command._tag] !== undefined) this.pending.push(command._tag)
-      if (command._tag === "AcquireLock" || command._tag === "Open") expect(waited).toBe(false)
-      if (command._tag === "Open") expect(this.locked).toBe(true)
-      if (command._tag === "Accept") {
-        expect(this.locked && this.opened && this.healthy).toBe(true)
-        this.accepting = true
-      }
-      if (command._tag === "ReleaseLock") {
-        expect(this.pending.includes("Open") || this.opened || this.accepting, "released under a hook").toBe(false)
-        this.locked = false
-      }
-      if (command._tag === "Exit") expect(this.accepting).toBe(false)
-      if (command._tag === "Send" && command.message._tag === "Ready") expect(this.locked && this.opened).toBe(true)
-    }
-    this.state = state
-  }
-
-  report(choice: number): boolean {
-    const asked = this.pending.shift()
-    const results = successorResults[asked ?? ""]
-    const label = results?.[choice % results.length]
-    const found = Machines.successorFacts.find(([name]) => name === label)
-    if (found === undefined) return false
-    const [name, event] = found
-    if (name === "LockAcquired") this.locked = true
-    if (name === "Opened") this.opened = true
-    if (name === "Closed") this.opened = false
-    this.send(event._tag === "Opened" ? { ...event, healthy: this.healthy } : event)
-    return true
-  }
-
-  fire(choice: number): boolean {
-    const timer = [...this.timers][choice % Math.max(1, this.timers.size)]
-    if (timer === undefined) return false
-    this.timers.delete(timer)
-    this.send({ _tag: "TimerFired", timer, at: 0 })
-    return true
-  }
-}
-
 describe("random runs of the successor", () => {
   it("nothing touched before Begin, nothing accepted before the word, and it always serves or leaves", () => {
     const reached = new Set<string>()
@@ -398,6 +259,6 @@ describe("random runs of the successor", () => {
     expect(world.locked).toBe(true)
     world.fire([...world.timers].indexOf("leave"))
     expect(world.state).toMatchObject({ phase: "exiting", why: "supervisor-gone" })
-    expect(world.locked).toBe(true)
+    expect([world.exited, world.released]).toEqual([true, false])
   })
 })
