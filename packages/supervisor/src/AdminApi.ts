@@ -23,7 +23,7 @@
 
 import { createServer } from "node:http"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
-import type { Command, SwapRecord } from "@handoff/core/swap/Supervision"
+import type { Command } from "@handoff/core/swap/Supervision"
 import type * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -39,7 +39,8 @@ import type { AbortAnswer, AdminLine, ErrorBody, SwapVerdict } from "./AdminMess
 import * as AdminSocket from "./AdminSocket.ts"
 import * as Metrics from "./Metrics.ts"
 import { Supervisor, type SupervisorEvent, type SwapReport } from "./Supervisor.ts"
-import { formatDuration, formatRefusal, type SwapError } from "./SupervisorError.ts"
+import { formatRefusal, type SwapError } from "./SupervisorError.ts"
+import * as SwapText from "./SwapText.ts"
 
 type Lines = Queue.Queue<AdminLine, Cause.Done>
 
@@ -85,19 +86,15 @@ const respondLines = (lines: Stream.Stream<AdminLine>, status = 200) =>
     { status, contentType: "application/x-ndjson" }
   )
 
-/** `committed in 1.2 s: generation 2 serves`. */
-export const formatCommitted = (record: SwapRecord): string => {
-  const evidence = { notified: "it sent READY=1", accepting: "it was seen accepting", settled: "it stayed alive" }
-  const why = record.evidence === undefined ? "" : ` (${evidence[record.evidence]})`
-  const before = record.from === undefined ? "" : `, generation ${record.from} drains`
-  return `committed in ${formatDuration(record.durationMs)}: generation ${record.to ?? "?"} serves${why}${before}`
-}
-
-const ended = (report: SwapReport, message: string): SwapVerdict => ({ _tag: "SwapEnded", ...report, message })
+const ended = (report: SwapReport): SwapVerdict => ({
+  _tag: "SwapEnded",
+  ...report,
+  message: SwapText.formatRecord(report.record)
+})
 
 const verdictOf = (error: SwapError): SwapVerdict =>
   error.reason._tag === "RolledBack"
-    ? ended(error.reason.report, error.message)
+    ? ended(error.reason.report)
     : { _tag: "SwapRefused", refusal: error.reason.refusal, message: error.message }
 
 /** Passes on what happens from the request of a swap to its end. The verdict takes the place of the SwapEnded event. */
@@ -117,7 +114,7 @@ const swapRoute = (hub: Hub, request: Effect.Effect<SwapReport, SwapError>) =>
     const leave = followSwap(hub, lines, over)
     const run = Effect.gen(function* () {
       const verdict = yield* Effect.match(request, {
-        onSuccess: (report) => ended(report, formatCommitted(report.record)),
+        onSuccess: ended,
         onFailure: verdictOf
       })
       if (verdict._tag === "SwapEnded") yield* Effect.timeoutOption(Deferred.await(over), LAST_EVENT_MS)

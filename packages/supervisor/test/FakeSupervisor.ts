@@ -91,6 +91,9 @@ export const make: Effect.Effect<Fake> = Effect.gen(function* () {
   const hub = yield* PubSub.unbounded<SupervisorEvent>()
   const finished = yield* Deferred.make<void>()
   const tell = (notice: Supervision.Notice) => Effect.asVoid(PubSub.publish(hub, { ...notice, at: 5 }))
+  /** A real supervisor tells of a roll-back before it answers. */
+  const tellEnd = (error: SwapError) =>
+    error.reason._tag === "RolledBack" ? tell({ _tag: "SwapEnded", record: error.reason.report.record }) : Effect.void
   const fake: Fake = {
     tell,
     swaps: [],
@@ -115,9 +118,9 @@ export const make: Effect.Effect<Fake> = Effect.gen(function* () {
           swap: (command) =>
             Effect.suspend(() => {
               fake.swaps.push(command)
-              return fake.swap(command, "swap")
+              return Effect.tapError(fake.swap(command, "swap"), tellEnd)
             }),
-          rollback: Effect.suspend(() => fake.swap(undefined, "rollback")),
+          rollback: Effect.suspend(() => Effect.tapError(fake.swap(undefined, "rollback"), tellEnd)),
           abort: Effect.suspend(() => fake.abort),
           stop: Effect.suspend(() => {
             fake.stops += 1

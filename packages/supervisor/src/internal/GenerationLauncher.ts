@@ -19,7 +19,8 @@ import type { OutputLog } from "../OutputLog.ts"
 import * as ReadinessProbes from "../ReadinessProbes.ts"
 import type { Options } from "../Supervisor.ts"
 
-const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+/** Where programs are looked for when there is no PATH: environ(7) leaves it open, this is what shells and systemd take. */
+export const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 /** What launching and looking at generations needs of a backend. */
 export type Requirements = Launcher | Executables | Notifications | Processes
@@ -43,7 +44,7 @@ const withoutActivation = (environment: Readonly<Record<string, string | undefin
 
 /** The wish for one generation, before it is fitted to what the launcher can do. */
 export const specify = (
-  settings: Settings,
+  settings: Pick<Settings, "options" | "listeners" | "environment" | "workingDirectory">,
   command: Command,
   found: { readonly program: string; readonly notifySocket: string; readonly stdio: readonly [number, number, number] }
 ): Launch.LaunchSpec => {
