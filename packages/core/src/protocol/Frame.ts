@@ -9,7 +9,7 @@
  * Limits. The first failure is the last word: framing is lost, or the peer does not speak this protocol, and the session
  * ends. The version of a frame is reported and not judged (the Rust crate never checks it; the first frames carry the
  * sender's highest). The values of a message are larger than its bytes: a frame full of u64 of two bytes each becomes
- * about sixteen times its size, 16 MiB at most.
+ * 16 MiB (measured, 26 at the peak of growing) for as long as the message is kept.
  */
 import * as Result from "effect/Result"
 import type { Message } from "./Message.ts"
