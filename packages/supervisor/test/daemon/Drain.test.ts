@@ -104,15 +104,15 @@ describe("a drain over HTTP/1.1", () => {
   it("does not reset an upload that is answered before it is read", async () => {
     await using it = harness()
     const { server, port } = await start(it, { IDLE_MS: "1000" })
-    const socket = await open(port)
+    // Half open: it goes on sending after an answer, as clients do that read only when they have sent all.
+    const socket = createConnection({ port, host: "127.0.0.1", allowHalfOpen: true })
+    await once(socket, "connect")
     socket.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     await once(socket, "data")
     server.terminate()
     await server.said("draining")
-    let reset: Error | undefined
-    socket.on("error", (error) => {
-      reset = error
-    })
+    const failures: Array<string> = []
+    socket.on("error", (error) => failures.push(error.message))
     const answer = wholeAnswer(socket)
     const size = 4_000_000
     socket.write(`POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: ${size}\r\n\r\n`)
@@ -120,8 +120,9 @@ describe("a drain over HTTP/1.1", () => {
       socket.write(Buffer.alloc(100_000))
       await sleep(2)
     }
+    socket.end()
     expect(await answer).toMatch(/"path":"\/early"/)
-    expect(reset).toBeUndefined()
+    expect(failures).toEqual([])
   })
 
   it("is not hurried by a second and a third signal", async () => {
@@ -136,6 +137,34 @@ describe("a drain over HTTP/1.1", () => {
     expect((await answer).pid).toBe(server.pid)
     expect((await server.process.ended).code).toBe(0)
     expect(server.process.output().stdout.match(/draining/g)).toHaveLength(1)
+  })
+
+  it("leaves an upgraded connection to the application, until the grace is over", async () => {
+    await using it = harness()
+    const { server, port } = await start(it, { UPGRADE: "1", IDLE_MS: "100", GRACE_MS: "900" })
+    await server.said("serving")
+    const socket = await open(port)
+    socket.write("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+    await once(socket, "data")
+    let closed = false
+    socket.once("close", () => {
+      closed = true
+    })
+    server.terminate()
+    await server.said("draining")
+    await sleep(500)
+    expect(closed).toBe(false)
+    await server.said("drained cut=1")
+  })
+
+  it("ends at once when nothing is served yet", async () => {
+    await using it = harness()
+    const held = await it.held()
+    const server = await held.start({ READINESS: "manual" })
+    await server.said("serving")
+    server.terminate()
+    await server.said("drained cut=0")
+    await server.said("exited 0")
   })
 
   it("cuts what is left after the grace, says so, and exits", async () => {
@@ -227,7 +256,9 @@ describe.each([
     return { session, failures }
   }
 
-  it.skipIf(protocol === "h2")("answers streams that cross its GOAWAY, over a slow link", async () => {
+  // Over TLS such streams are refused (ShutdownNotice.ts), so there is no such case.
+  const plainOnly = protocol === "h2c" ? it : () => undefined
+  plainOnly("answers streams that cross its GOAWAY, over a slow link", async () => {
     await using it = harness()
     const { server, port } = await start(it, { PROTOCOL: protocol, IDLE_MS: "500" })
     using link = await slowLink(port, 40)

@@ -15,12 +15,15 @@ export interface Generation {
   readonly pid: number
   /** Waits for a line that this process wrote. */
   readonly said: (words: string) => Promise<RegExpExecArray>
+  /** Waits for a line of its output, or of another generation on the same holder. */
+  readonly printed: (words: string) => Promise<RegExpExecArray>
   readonly terminate: () => void
 }
 
 const generation = (pid: number, source: ManagedProcess): Generation => ({
   pid,
   said: (words) => source.line(new RegExp(`\\[${pid}\\] ${words}`, "m")),
+  printed: (words) => source.line(new RegExp(words)),
   terminate: () => {
     process.kill(pid, "SIGTERM")
   }
