@@ -1,0 +1,104 @@
+/**
+ * The files of a simulated kernel: a map from absolute path to node, with the permission checks of path_resolution(7).
+ *
+ * There are no symbolic links. Contents are text. What survives a loss of power is not modelled here.
+ */
+import type { ErrnoName } from "../Errno.ts"
+
+interface Owned {
+  /** Permission bits. */
+  readonly mode: number
+  readonly uid: number
+  readonly gid: number
+}
+
+export type Node = Owned &
+  (
+    | { readonly _tag: "Directory" }
+    | { readonly _tag: "File"; readonly content: string }
+    | { readonly _tag: "Socket"; readonly inode: number }
+  )
+
+export type FileTree = ReadonlyMap<string, Node>
+
+interface Accessor {
+  readonly uid: number
+  readonly gid: number
+  readonly groups: ReadonlyArray<number>
+}
+
+const ROOT: Node = { _tag: "Directory", mode: 0o755, uid: 0, gid: 0 }
+
+/** Only `/`. */
+export const empty: FileTree = new Map([["/", ROOT]])
+
+export const directory = (mode = 0o755, uid = 0, gid = 0): Node => ({ _tag: "Directory", mode, uid, gid })
+
+/** A program or another file; mode 0o755 makes it executable. */
+export const file = (content = "", mode = 0o644, uid = 0, gid = 0): Node => ({ _tag: "File", mode, uid, gid, content })
+
+/** The absolute path, without `.`, `..` and doubled slashes. */
+export const absolute = (path: string, workingDirectory: string): string => {
+  const parts: Array<string> = []
+  for (const part of `${path.startsWith("/") ? "" : `${workingDirectory}/`}${path}`.split("/")) {
+    if (part === "..") parts.pop()
+    else if (part !== "" && part !== ".") parts.push(part)
+  }
+  return `/${parts.join("/")}`
+}
+
+export const parentOf = (path: string): string => path.slice(0, path.lastIndexOf("/")) || "/"
+
+/** The tree with nodes added; missing directories above them appear with mode 0o755 of root. */
+export const add = (tree: FileTree, nodes: Readonly<Record<string, Node>>): FileTree => {
+  const result = new Map(tree)
+  for (const [path, node] of Object.entries(nodes)) {
+    for (let above = parentOf(path); !result.has(above); above = parentOf(above)) result.set(above, ROOT)
+    result.set(path, node)
+  }
+  return result
+}
+
+export const remove = (tree: FileTree, path: string): FileTree => {
+  const result = new Map(tree)
+  result.delete(path)
+  return result
+}
+
+/** Bits of `want` (4 read, 2 write, 1 execute or search) that are granted. Root needs only one x bit to execute a file. */
+const permits = (node: Node, who: Accessor, want: number): boolean => {
+  if (who.uid === 0) return (want & 1) === 0 || node._tag === "Directory" || (node.mode & 0o111) !== 0
+  const shift = who.uid === node.uid ? 6 : who.gid === node.gid || who.groups.includes(node.gid) ? 3 : 0
+  return ((node.mode >> shift) & want) === want
+}
+
+/** Walks to a node: ENOENT, ENOTDIR for a file on the way, EACCES for a directory that may not be searched or for `want`. */
+export const lookUp = (tree: FileTree, path: string, who: Accessor, want: number): Node | ErrnoName => {
+  const names = path.split("/").filter((part) => part !== "")
+  let node = tree.get("/") ?? ROOT
+  let at = ""
+  for (const name of names) {
+    if (node._tag !== "Directory") return "ENOTDIR"
+    if (!permits(node, who, 1)) return "EACCES"
+    at = `${at}/${name}`
+    const next = tree.get(at)
+    if (next === undefined) return "ENOENT"
+    node = next
+  }
+  return permits(node, who, want) ? node : "EACCES"
+}
+
+/** A new node in a directory that may be written: EEXIST if something is there. */
+export const create = (tree: FileTree, path: string, who: Accessor, node: Node): FileTree | ErrnoName => {
+  const above = lookUp(tree, parentOf(path), who, 3)
+  if (typeof above === "string") return above
+  if (above._tag !== "Directory") return "ENOTDIR"
+  if (tree.has(path)) return "EEXIST"
+  return new Map(tree).set(path, node)
+}
+
+/** Appends text to a file that exists. */
+export const append = (tree: FileTree, path: string, text: string): FileTree => {
+  const node = tree.get(path)
+  return node?._tag === "File" ? new Map(tree).set(path, { ...node, content: node.content + text }) : tree
+}

@@ -1,0 +1,431 @@
+/**
+ * A kernel as a value: processes with descriptor tables over shared open file descriptions, files, locks and credentials.
+ *
+ * Every function takes a kernel and gives a new one, or the errno Linux gives; nothing is changed in place, nothing reads a
+ * clock. Descriptor tables are FdTable: there is one model of descriptors. A launch on this kernel is SimulatedLaunch.ts;
+ * programs that live on it are ProgramMachine.ts.
+ *
+ * An open file description lives as long as a descriptor of a living process refers to it. Its last close closes it: a
+ * listener refuses from then on and its address is free, a lock is released.
+ *
+ * Limits: one user namespace in which uid 0 holds every capability; no symbolic links; connections are counted, their bytes
+ * are not modelled; memory, CPU and the other limits are recorded and never enforced, RLIMIT_NOFILE is.
+ */
+import type { Address } from "../Address.ts"
+import * as AddressText from "../Address.ts"
+import type { ExitStatus } from "../backend/Launcher.ts"
+import type { PeerCredentials } from "../backend/Sockets.ts"
+import type { ErrnoName } from "../Errno.ts"
+import type { Fd } from "../Fd.ts"
+import * as FdTable from "../FdTable.ts"
+import * as FdTableDraft from "../FdTableDraft.ts"
+import type { Resource, ResourceLimit } from "../Launch.ts"
+import * as FileTree from "./FileTree.ts"
+
+/** `name` is what readlink(2) of `/proc/PID/fd/N` gives: a path, `socket:[INODE]`. */
+export type Description = { readonly name: string } & (
+  | {
+      readonly _tag: "Listener"
+      readonly inode: number
+      readonly address: Address
+      readonly backlog: number
+      readonly nonBlocking: boolean
+      /** Connections that wait for an accept. */
+      readonly queued: number
+    }
+  | { readonly _tag: "File"; readonly path: string; readonly access: "read" | "append" }
+  | { readonly _tag: "Stream"; readonly inode: number; readonly creator: PeerCredentials }
+  | { readonly _tag: "Datagram"; readonly inode: number; readonly path: string }
+)
+
+export interface Identity {
+  readonly uid: number
+  readonly gid: number
+  /** Ascending, as the kernel keeps them. */
+  readonly groups: ReadonlyArray<number>
+}
+
+/** Signal numbers, ascending. What is in none of them has its default disposition. */
+export interface SignalState {
+  readonly blocked: ReadonlyArray<number>
+  readonly ignored: ReadonlyArray<number>
+  readonly caught: ReadonlyArray<number>
+}
+
+export type Limits = Readonly<Record<Resource, ResourceLimit>>
+
+export interface SimulatedProcess {
+  readonly pid: number
+  readonly parent: number
+  readonly group: number
+  readonly session: number
+  readonly program: string
+  readonly argv: ReadonlyArray<string>
+  readonly environment: Readonly<Record<string, string>>
+  readonly table: FdTable.FdTable
+  readonly workingDirectory: string
+  readonly umask: number
+  readonly identity: Identity
+  readonly limits: Limits
+  readonly signals: SignalState
+  readonly noNewPrivileges: boolean
+  readonly parentDeathSignal: number | undefined
+  readonly startTime: number
+  /** Stopped by SIGSTOP: it runs nothing. */
+  readonly stopped: boolean
+  /** Present once it has ended: a zombie, until it is reaped. */
+  readonly ended: ExitStatus | undefined
+}
+
+export interface Kernel {
+  readonly processes: ReadonlyMap<number, SimulatedProcess>
+  /** By the number that descriptor tables hold. */
+  readonly descriptions: ReadonlyMap<number, Description>
+  readonly files: FileTree.FileTree
+  /** Who holds the lock on a path: an open file description, as flock(2) has it. */
+  readonly locks: ReadonlyMap<string, number>
+  readonly bootId: string
+  /** net.core.somaxconn */
+  readonly somaxconn: number
+  readonly next: { readonly pid: number; readonly description: number; readonly inode: number; readonly port: number }
+}
+
+/** A kernel and what the call gives. */
+export interface Done<A> {
+  readonly kernel: Kernel
+  readonly value: A
+}
+
+const RESOURCES: ReadonlyArray<Resource> = [
+  "CPU",
+  "FSIZE",
+  "DATA",
+  "STACK",
+  "CORE",
+  "RSS",
+  "NPROC",
+  "NOFILE",
+  "MEMLOCK",
+  "AS",
+  "LOCKS",
+  "SIGPENDING",
+  "MSGQUEUE",
+  "NICE",
+  "RTPRIO",
+  "RTTIME"
+]
+
+/** Linux's usual limits: 1024 descriptors of at most 4096, the rest unlimited. */
+export const defaultLimits = (): Limits =>
+  ({
+    ...Object.fromEntries(RESOURCES.map((resource) => [resource, { soft: "unlimited", hard: "unlimited" }])),
+    NOFILE: { soft: 1024, hard: 4096 }
+  }) as Limits
+
+/** The number of descriptors a limit allows. No kernel allows more than fs.nr_open. */
+export const MAX_OPEN_FILES = 1_048_576
+
+export const descriptorLimit = (limit: ResourceLimit): number =>
+  limit.soft === "unlimited" ? MAX_OPEN_FILES : limit.soft
+
+export const INIT = 1
+
+/** A process that nobody launched: the first of a simulation, whose parent is init. */
+export const process = (fields: Partial<SimulatedProcess> & { readonly pid: number }): SimulatedProcess => {
+  const limits = fields.limits ?? defaultLimits()
+  return {
+    parent: INIT,
+    group: fields.pid,
+    session: fields.pid,
+    program: "/sbin/supervisor",
+    argv: ["supervisor"],
+    environment: {},
+    table: FdTable.make(descriptorLimit(limits.NOFILE)),
+    workingDirectory: "/",
+    umask: 0o022,
+    identity: { uid: 0, gid: 0, groups: [] },
+    signals: { blocked: [], ignored: [], caught: [] },
+    noNewPrivileges: false,
+    parentDeathSignal: undefined,
+    startTime: 0,
+    stopped: false,
+    ended: undefined,
+    ...fields,
+    limits
+  }
+}
+
+export interface Options {
+  readonly processes?: ReadonlyArray<SimulatedProcess>
+  readonly files?: FileTree.FileTree
+  readonly somaxconn?: number
+}
+
+export const make = (options: Options = {}): Kernel => ({
+  processes: new Map((options.processes ?? []).map((one) => [one.pid, one])),
+  descriptions: new Map(),
+  files: options.files ?? FileTree.empty,
+  locks: new Map(),
+  bootId: "00000000-0000-4000-8000-000000000000",
+  somaxconn: options.somaxconn ?? 4096,
+  next: {
+    pid: Math.max(INIT, ...(options.processes ?? []).map((one) => one.pid)) + 1,
+    description: 1,
+    inode: 10_000,
+    port: 40_000
+  }
+})
+
+/** A map with one entry set or, for undefined, removed. */
+export const withEntry = <K, V>(map: ReadonlyMap<K, V>, key: K, value: V | undefined): ReadonlyMap<K, V> => {
+  const copy = new Map(map)
+  if (value === undefined) copy.delete(key)
+  else copy.set(key, value)
+  return copy
+}
+
+/** The kernel with a process in it, in place of the one of that pid. */
+export const withProcess = (kernel: Kernel, one: SimulatedProcess): Kernel => ({
+  ...kernel,
+  processes: withEntry(kernel.processes, one.pid, one)
+})
+
+/** A living process. */
+export const alive = (kernel: Kernel, pid: number): SimulatedProcess | undefined => {
+  const found = kernel.processes.get(pid)
+  return found === undefined || found.ended !== undefined ? undefined : found
+}
+
+const living = (kernel: Kernel): ReadonlyArray<SimulatedProcess> =>
+  [...kernel.processes.values()].filter((one) => one.ended === undefined)
+
+/** What is open at a descriptor. */
+export const describe = (kernel: Kernel, pid: number, fd: Fd): Description | undefined => {
+  const entry = alive(kernel, pid)?.table.entries.get(fd)
+  return entry === undefined ? undefined : kernel.descriptions.get(Number(entry.description))
+}
+
+/** Closes descriptions that no living process holds any more. */
+const sweep = (kernel: Kernel): Kernel => {
+  const held = new Set<number>()
+  for (const one of living(kernel)) for (const entry of one.table.entries.values()) held.add(Number(entry.description))
+  if ([...kernel.descriptions.keys()].every((key) => held.has(key))) return kernel
+  return {
+    ...kernel,
+    descriptions: new Map([...kernel.descriptions].filter(([key]) => held.has(key))),
+    locks: new Map([...kernel.locks].filter(([, holder]) => held.has(holder)))
+  }
+}
+
+/** Opens a description in a process, at the lowest free number. */
+export const install = (
+  kernel: Kernel,
+  pid: number,
+  description: Description,
+  closeOnExec = true
+): Done<Fd> | ErrnoName => {
+  const owner = alive(kernel, pid)
+  if (owner === undefined) return "ESRCH"
+  const key = kernel.next.description
+  const draft = FdTableDraft.make(owner.table)
+  const fd = FdTableDraft.open(draft, key, closeOnExec)
+  if (typeof fd === "string") return fd
+  return {
+    kernel: withProcess(
+      {
+        ...kernel,
+        descriptions: withEntry(kernel.descriptions, key, description),
+        next: { ...kernel.next, description: key + 1 }
+      },
+      { ...owner, table: FdTableDraft.freeze(draft) }
+    ),
+    value: fd
+  }
+}
+
+/** close(2) */
+export const close = (kernel: Kernel, pid: number, fd: Fd): Done<undefined> | ErrnoName => {
+  const owner = alive(kernel, pid)
+  if (owner === undefined) return "ESRCH"
+  const draft = FdTableDraft.make(owner.table)
+  const errno = FdTableDraft.close(draft, fd)
+  if (errno !== undefined) return errno
+  return { kernel: sweep(withProcess(kernel, { ...owner, table: FdTableDraft.freeze(draft) })), value: undefined }
+}
+
+/** open(2): `"append"` creates a missing file with the mode. */
+export const open = (
+  kernel: Kernel,
+  pid: number,
+  path: string,
+  access: "read" | "append",
+  mode = 0o600
+): Done<Fd> | ErrnoName => {
+  const owner = alive(kernel, pid)
+  if (owner === undefined) return "ESRCH"
+  const absolute = FileTree.absolute(path, owner.workingDirectory)
+  const want = access === "read" ? 4 : 2
+  const found = FileTree.lookUp(kernel.files, absolute, owner.identity, want)
+  let files = kernel.files
+  if (found === "ENOENT" && access === "append") {
+    const { uid, gid } = owner.identity
+    const created = FileTree.create(files, absolute, owner.identity, {
+      _tag: "File",
+      mode: mode & ~owner.umask,
+      uid,
+      gid,
+      content: ""
+    })
+    if (typeof created === "string") return created
+    files = created
+  } else if (typeof found === "string") return found
+  else if (found._tag === "Directory" && access === "append") return "EISDIR"
+  else if (found._tag === "Socket") return "ENXIO"
+  return install({ ...kernel, files }, pid, { _tag: "File", name: absolute, path: absolute, access })
+}
+
+const collides = (one: Address, other: Address): boolean => {
+  if (one._tag === "Unix" || other._tag === "Unix") return false
+  const wild = (host: string) => host === "" || host === "0.0.0.0" || host === "::"
+  return one.port === other.port && (one.host === other.host || wild(one.host) || wild(other.host))
+}
+
+/** Processes that hold a description. */
+export const holders = (kernel: Kernel, key: number): ReadonlyArray<SimulatedProcess> =>
+  living(kernel).filter((one) => [...one.table.entries.values()].some((entry) => entry.description === key))
+
+/** The listener at an address, with its key. */
+export const listenerAt = (kernel: Kernel, address: Address): number | undefined => {
+  for (const [key, one] of kernel.descriptions) {
+    if (one._tag !== "Listener") continue
+    if (AddressText.format(one.address) === AddressText.format(address) || collides(one.address, address)) return key
+  }
+  return undefined
+}
+
+/** socket(2), bind(2) and listen(2) of a TCP address, or of a unix path that is free. Port 0 gets a free port. */
+export const listen = (
+  kernel: Kernel,
+  pid: number,
+  options: {
+    readonly address: Address
+    readonly backlog: number
+    readonly nonBlocking: boolean
+    readonly mode: number
+  }
+): Done<Fd> | ErrnoName => {
+  const owner = alive(kernel, pid)
+  if (owner === undefined) return "ESRCH"
+  const inode = kernel.next.inode
+  let { address } = options
+  let { port } = kernel.next
+  if (address._tag === "Tcp" && address.port === 0) {
+    while (listenerAt(kernel, { ...address, port }) !== undefined) port++
+    address = { ...address, port: port++ }
+  }
+  if (listenerAt(kernel, address) !== undefined) return "EADDRINUSE"
+  let { files } = kernel
+  if (address._tag === "Unix") {
+    const { uid, gid } = owner.identity
+    const node: FileTree.Node = { _tag: "Socket", mode: options.mode, uid, gid, inode }
+    const created = FileTree.create(files, address.path, owner.identity, node)
+    if (typeof created === "string") return created === "EEXIST" ? "EADDRINUSE" : created
+    files = created
+  }
+  const backlog = Math.min(options.backlog, kernel.somaxconn)
+  const { nonBlocking } = options
+  const name = `socket:[${inode}]`
+  return install({ ...kernel, files, next: { ...kernel.next, inode: inode + 1, port } }, pid, {
+    _tag: "Listener",
+    name,
+    inode,
+    address,
+    backlog,
+    nonBlocking,
+    queued: 0
+  })
+}
+
+/** A bound datagram socket at a unix path. */
+export const bindDatagram = (kernel: Kernel, pid: number, path: string): Done<Fd> | ErrnoName => {
+  const owner = alive(kernel, pid)
+  if (owner === undefined) return "ESRCH"
+  const inode = kernel.next.inode
+  const { uid, gid } = owner.identity
+  const files = FileTree.create(kernel.files, path, owner.identity, { _tag: "Socket", mode: 0o777, uid, gid, inode })
+  if (typeof files === "string") return files === "EEXIST" ? "EADDRINUSE" : files
+  const next = { ...kernel.next, inode: inode + 1 }
+  return install({ ...kernel, files, next }, pid, { _tag: "Datagram", name: `socket:[${inode}]`, inode, path })
+}
+
+/** socketpair(2) */
+export const pair = (kernel: Kernel, pid: number): Done<readonly [Fd, Fd]> | ErrnoName => {
+  const owner = alive(kernel, pid)
+  if (owner === undefined) return "ESRCH"
+  const creator = { pid, uid: owner.identity.uid, gid: owner.identity.gid }
+  const inode = kernel.next.inode
+  const end = (number: number): Description => ({
+    _tag: "Stream",
+    name: `socket:[${number}]`,
+    inode: number,
+    creator
+  })
+  const one = install({ ...kernel, next: { ...kernel.next, inode: inode + 2 } }, pid, end(inode))
+  if (typeof one === "string") return one
+  const two = install(one.kernel, pid, end(inode + 1))
+  return typeof two === "string" ? two : { kernel: two.kernel, value: [one.value, two.value] }
+}
+
+/** flock(2) with LOCK_EX and LOCK_NB. */
+export const lock = (kernel: Kernel, pid: number, fd: Fd): Done<undefined> | ErrnoName => {
+  const key = alive(kernel, pid)?.table.entries.get(fd)?.description
+  const description = describe(kernel, pid, fd)
+  if (key === undefined || description?._tag !== "File") return "EBADF"
+  const holder = kernel.locks.get(description.path)
+  if (holder !== undefined && holder !== key) return "EWOULDBLOCK"
+  return {
+    kernel: { ...kernel, locks: withEntry(kernel.locks, description.path, Number(key)) },
+    value: undefined
+  }
+}
+
+/** A process ends: its descriptors close, its children become init's. It stays a zombie until it is reaped. */
+export const end = (kernel: Kernel, pid: number, status: ExitStatus): Kernel => {
+  const one = alive(kernel, pid)
+  if (one === undefined) return kernel
+  const processes = new Map(kernel.processes)
+  processes.set(pid, { ...one, ended: status, stopped: false, table: FdTable.make(one.table.limit) })
+  for (const child of kernel.processes.values()) {
+    if (child.parent !== pid) continue
+    // Init reaps at once what it inherits.
+    if (child.ended === undefined) processes.set(child.pid, { ...child, parent: INIT })
+    else processes.delete(child.pid)
+  }
+  if (!kernel.processes.has(one.parent)) processes.delete(pid)
+  return sweep({ ...kernel, processes })
+}
+
+/** waitpid(2) of a zombie. */
+export const reap = (kernel: Kernel, pid: number): Kernel =>
+  kernel.processes.get(pid)?.ended === undefined
+    ? kernel
+    : { ...kernel, processes: withEntry(kernel.processes, pid, undefined) }
+
+/** A process and its living descendants, zombies left out. */
+export const descendants = (kernel: Kernel, pid: number): ReadonlyArray<number> => {
+  const found = alive(kernel, pid) === undefined ? [] : [pid]
+  for (const parent of found) {
+    for (const one of living(kernel)) if (one.parent === parent && !found.includes(one.pid)) found.push(one.pid)
+  }
+  return found
+}
+
+/** Living members of a process group. */
+export const groupMembers = (kernel: Kernel, group: number): ReadonlyArray<number> =>
+  living(kernel)
+    .filter((one) => one.group === group)
+    .map((one) => one.pid)
+
+/** May `sender` signal `target`, as kill(2) has it? */
+export const maySignal = (sender: SimulatedProcess, target: SimulatedProcess): boolean =>
+  sender.identity.uid === 0 || sender.identity.uid === target.identity.uid
