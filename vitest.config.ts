@@ -5,7 +5,13 @@ export default defineConfig({
   test: {
     // ffi-rs ends a worker thread's process with SIGSEGV, so tests run in forked processes.
     pool: "forks",
-    include: ["packages/*/test/**/*.test.ts", "examples/*/test/**/*.test.ts", "examples/*/*.test.ts", "test/**/*.test.ts"],
+    reporters: ["default", "./test/support/Reporter.ts"],
+    include: [
+      "packages/*/test/**/*.test.ts",
+      "examples/*/test/**/*.test.ts",
+      "examples/*/*.test.ts",
+      "test/**/*.test.ts"
+    ],
     testTimeout: 20_000,
     hookTimeout: 20_000
   }

@@ -1,0 +1,88 @@
+import { existsSync, writeFileSync } from "node:fs"
+import { describe, expect, it } from "vitest"
+import { managedProcesses } from "./ManagedProcesses.ts"
+import { descriptorsOf, isAlive } from "./ProcessTable.ts"
+import { count, format } from "./Reporter.ts"
+import { temporaryDirectory } from "./TemporaryDirectory.ts"
+import { requireTool } from "./Tools.ts"
+
+describe("managed processes", () => {
+  it("ends an orphaned grandchild that ignores SIGTERM, by pid", async () => {
+    let grandchild = 0
+    {
+      await using processes = managedProcesses()
+      const script = "sh -c 'trap \"\" TERM; echo pid $$; while :; do sleep 0.1; done' & echo started"
+      const started = processes.start("sh", ["-c", script])
+      grandchild = Number((await started.line(/pid (\d+)/))[1])
+      expect(isAlive(grandchild)).toBe(true)
+    }
+    expect(isAlive(grandchild)).toBe(false)
+  })
+
+  it("a line that never comes is an error that shows what came instead", async () => {
+    await using processes = managedProcesses()
+    const started = processes.start("sh", ["-c", "echo something else"])
+    await expect(started.line(/expected/)).rejects.toThrow("something else")
+  })
+
+  it("gives the status of a program that ran to its end, and kills one that does not end", async () => {
+    await using processes = managedProcesses()
+    expect((await processes.run("sh", ["-c", "exit 7"])).code).toBe(7)
+    expect((await processes.run("sleep", ["60"], { timeoutMs: 50 })).signal).toBe("SIGKILL")
+  })
+})
+
+it("a temporary directory is gone after its block, with what is in it", () => {
+  let path = ""
+  {
+    using directory = temporaryDirectory()
+    path = directory.path
+    writeFileSync(directory.file("a"), "")
+    expect(existsSync(path)).toBe(true)
+  }
+  expect(existsSync(path)).toBe(false)
+})
+
+describe("a missing program", () => {
+  const withCi = <A>(value: string | undefined, body: () => A): A => {
+    const before = process.env.CI
+    if (value === undefined) delete process.env.CI
+    else process.env.CI = value
+    try {
+      return body()
+    } finally {
+      if (before === undefined) delete process.env.CI
+      else process.env.CI = before
+    }
+  }
+
+  it("is a reason to skip on a developer's machine", () => {
+    expect(withCi(undefined, () => requireTool("no-such-program"))).toEqual({
+      available: false,
+      path: undefined,
+      reason: " (skipped: no no-such-program in PATH)"
+    })
+  })
+
+  it("is an error in CI, never a skip", () => {
+    expect(() => withCi("true", () => requireTool("no-such-program"))).toThrow("no-such-program")
+  })
+})
+
+it("the closing line counts modules that fail to load, failing hooks and unhandled errors as failures", () => {
+  const test = (state: string) => ({ result: () => ({ state }) })
+  const module = (errors: number, suiteErrors: number, states: ReadonlyArray<string>) => ({
+    errors: () => Array.from({ length: errors }),
+    children: {
+      allSuites: () => [{ errors: () => Array.from({ length: suiteErrors }) }],
+      allTests: () => states.map(test)
+    }
+  })
+  const modules = [module(1, 0, []), module(0, 1, ["skipped", "passed"]), module(0, 0, ["failed", "pending", "passed"])]
+  const counts = count(modules as never, 1)
+  expect(format(counts)).toBe("2 passed, 5 failed, 1 skipped")
+})
+
+it("descriptors of a process name what they refer to", () => {
+  expect([...descriptorsOf(process.pid).keys()]).toContain(0)
+})
