@@ -12,10 +12,10 @@
  *
  * Limits: of two processes that bind one path in the same instant the later wins; who shares paths takes a lock. A process
  * killed between bind and rename leaves a file named `PATH.~xxxx`. The kernel keeps the temporary name: it is what
- * getsockname(2) and /proc/net/unix show.
+ * getsockname(2) and /proc/net/unix show, and only for paths of up to 101 bytes the path can be told from it.
  */
 import { chmodSync, closeSync, constants, lstatSync, openSync, renameSync, type Stats, unlinkSync } from "node:fs"
-import { basename, dirname } from "node:path"
+import { basename, dirname, join } from "node:path"
 import type { SocketErrorReason } from "@handoff/core/backend/Sockets"
 import type { Fd } from "@handoff/core/Fd"
 import * as Result from "effect/Result"
@@ -104,10 +104,17 @@ const checkPath = (calls: Calls.SocketCalls, path: string): Result.Result<void, 
   return checkStale(calls, path)
 }
 
-/** Binds to a temporary name in the path's directory; a path too long for an ending is reached through /proc/self/fd. */
+const fits = (path: string): boolean => Buffer.byteLength(path) <= SocketAddress.UNIX_PATH_LIMIT
+
+/**
+ * Binds to a temporary name in the path's directory. A path too long for an ending has its last part left out, and a
+ * directory too long for that is reached through /proc/self/fd.
+ */
 const bindTemporary = (calls: Calls.SocketCalls, fd: Fd, path: string): Result.Result<string, SocketErrorReason> => {
   for (let attempts = 0; ; attempts++) {
-    const temporary = `${path}${randomEnding()}`
+    const ending = randomEnding()
+    const beside = `${path}${ending}`
+    const temporary = fits(beside) ? beside : join(dirname(path), ending)
     const bound = bindAnyLength(calls, fd, temporary)
     if (Result.isSuccess(bound)) return Result.succeed(temporary)
     if (bound.failure._tag !== "CallFailed" || bound.failure.errno !== "EADDRINUSE" || attempts === 8) {
@@ -117,7 +124,7 @@ const bindTemporary = (calls: Calls.SocketCalls, fd: Fd, path: string): Result.R
 }
 
 const bindAnyLength = (calls: Calls.SocketCalls, fd: Fd, path: string): Result.Result<unknown, SocketErrorReason> => {
-  if (Buffer.byteLength(path) <= SocketAddress.UNIX_PATH_LIMIT) return calls.bind(fd, SocketAddress.encodeUnix(path))
+  if (fits(path)) return calls.bind(fd, SocketAddress.encodeUnix(path))
   return Result.flatMap(
     attempt("open", () => openSync(dirname(path), O_PATH | constants.O_DIRECTORY)),
     (directory) => {
