@@ -192,6 +192,9 @@ export const direct = (placements: ReadonlyArray<Placement.Placement>, options: 
 /**
  * Plans by copying every source out of the way first: F_DUPFD at or above max(3 + n, highest target + 1), `dup2` to the
  * targets, `close` of every copy, where n is the number of sources.
+ *
+ * Hazard: a closed source at or above that minimum can go unnoticed, because the copy of another source lands on its
+ * number ({@link verify} tells). `direct` has no such case: its copies are above every source.
  */
 export const staged = (placements: ReadonlyArray<Placement.Placement>, options: PlanOptions = {}): Planned => {
   const checked = Placement.validate(placements, options)
