@@ -9,18 +9,16 @@ import { closeSync, openSync, readdirSync, readlinkSync, readSync } from "node:f
 import type { Address } from "@handoff/core/Address"
 import * as SocketAddress from "./SocketAddress.ts"
 
-let buffer = Buffer.allocUnsafeSlow(65_536)
+// Never larger for a long table: a file of /proc/sys refuses a read of more than 4 MB (ENOMEM).
+const CHUNK = 65_536
+const chunk = Buffer.allocUnsafeSlow(CHUNK)
 
 const readAll = (fd: number): string => {
-  for (let length = 0; ; ) {
-    if (length === buffer.length) {
-      const larger = Buffer.allocUnsafeSlow(2 * length)
-      buffer.copy(larger, 0, 0, length)
-      buffer = larger
-    }
-    const read = readSync(fd, buffer, length, buffer.length - length, null)
-    if (read === 0) return buffer.toString("latin1", 0, length)
-    length += read
+  let text = ""
+  for (;;) {
+    const read = readSync(fd, chunk, 0, CHUNK, null)
+    if (read === 0) return text
+    text += chunk.toString("latin1", 0, read)
   }
 }
 
