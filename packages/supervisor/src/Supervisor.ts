@@ -31,6 +31,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Engine from "./internal/Engine.ts"
 import type * as GenerationLauncher from "./internal/GenerationLauncher.ts"
@@ -196,6 +197,9 @@ const make = Effect.fnUntraced(function* (options: Options) {
     directory,
     onLine: options.onOutput ?? ((generation, line) => process.stdout.write(`[gen ${generation}] ${line}\n`))
   })
+  // Not the layer's scope: fibers forked into that later than our finalizer would be interrupted before it runs, and the
+  // engine must still turn while its generations drain.
+  const engineScope = yield* Scope.make()
   const engine = yield* Engine.make({
     settings: {
       options,
@@ -207,7 +211,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     },
     machine: Supervision.initial(machineOptions(options, listeners.length), { argv: options.command }),
     record: options.record
-  })
+  }).pipe(Scope.provide(engineScope))
   const processes = yield* Processes
 
   const report = (record: Supervision.SwapRecord) =>
@@ -285,8 +289,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
   })
 
   const stop = Effect.asVoid(engine.ask({ _tag: "StopRequested" }))
-  // Registered last, so that it runs first: the engine still turns while its generations drain.
-  yield* Effect.addFinalizer(() => stop)
+  yield* Effect.addFinalizer((exit) => Effect.andThen(stop, Scope.close(engineScope, exit)))
 
   return Supervisor.of({
     start,

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { isAlive } from "../../../test/support/ProcessTable.ts"
 import { type Options, Supervisor } from "../src/Supervisor.ts"
 import { type StartError, SwapError } from "../src/SupervisorError.ts"
 
@@ -173,7 +174,7 @@ describe("a supervisor of real processes", () => {
           const { pid } = yield* answer(address)
           yield* supervisor.swap({ argv: command("v2") })
           yield* Effect.sleep(1_000)
-          expect(() => process.kill(pid, 0)).toThrow()
+          expect(isAlive(pid)).toBe(false)
           expect((yield* answer(address)).version).toBe("v2")
         })
     ))
