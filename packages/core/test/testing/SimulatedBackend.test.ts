@@ -159,7 +159,7 @@ describe("SimulatedBackend", () => {
       expect(yield* reasonOf({ placements: [Placement.move(77, 3)] })).toBe("dup3(77, 3, 0) = EBADF")
       expect(yield* reasonOf({}, "/srv/none")).toMatch(/^execve\("\/srv\/none".* = ENOENT$/)
       yield* simulation.failNext("SetUmask", "EIO")
-      expect(yield* reasonOf({ umask: 0o77 })).toBe("umask(077) = EIO")
+      expect(yield* reasonOf({ umask: 0o77 })).toMatch(/^umask\(0+77\) = EIO$/)
       const after = (yield* simulation.machine).kernel
       expect(after.processes).toEqual(before.processes)
       expect(after.descriptions).toEqual(before.descriptions)
