@@ -9,7 +9,6 @@
  * A request that takes 3 s is in flight when the first swap begins. With `--json` the summary is one JSON line, the last.
  * The exit status is 0 only if no request failed and each swap ended as told above.
  */
-import { type ChildProcess, fork } from "node:child_process"
 import { get } from "node:http"
 import { join } from "node:path"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
@@ -19,7 +18,8 @@ import { formatDuration, formatFailure, type SwapError } from "@handoff/supervis
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import type { Counts } from "./load.ts"
+import { startLoad, startWrk } from "../../test/support/Load.ts"
+import { findTool } from "../../test/support/Tools.ts"
 import { makeScreen, type Screen } from "./screen.ts"
 
 const json = process.argv.includes("--json")
@@ -34,7 +34,14 @@ const PLAN = [
   { to: "v5", fault: [], expected: "committed" }
 ] as const
 
-const slowRequest = (port: string): Promise<{ readonly ok: boolean; readonly version: string }> =>
+const KEPT = 16
+const FRESH = 8
+/** Milliseconds that a version may take: a start under this load is well under one second. */
+const READY_TIMEOUT_MS = 5_000
+/** Milliseconds between swaps. */
+const PAUSE_MS = 1_500
+
+const slowRequest = (port: number): Promise<{ readonly ok: boolean; readonly version: string }> =>
   new Promise((resolve) => {
     get({ host: "127.0.0.1", port, path: "/slow", agent: false }, (response) => {
       let body = ""
@@ -48,30 +55,20 @@ const slowRequest = (port: string): Promise<{ readonly ok: boolean; readonly ver
     }).on("error", () => resolve({ ok: false, version: "" }))
   })
 
-interface Load {
-  readonly counts: () => Counts
-  readonly stop: () => Promise<Counts>
-}
-
-const NOTHING: Counts = { requests: 0, failed: 0, maxLatencyMs: 0, byVersion: {}, errors: {} }
-
-/** The clients; killed with the scope if they have not ended by themselves. */
-const load = (port: string) =>
+/** Our clients, and wrk where there is one; killed with the scope if they have not ended by themselves. */
+const load = (port: number) =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      let counts = NOTHING
-      const child: ChildProcess = fork(file("load.ts"), ["127.0.0.1", port], { execArgv: [CONDITIONS] })
-      child.on("message", (message) => {
-        counts = message as Counts
-      })
-      const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()))
-      const stop = () => {
-        child.send("stop")
-        return ended.then(() => counts)
-      }
-      return { child, counts: () => counts, stop } satisfies Load & { readonly child: ChildProcess }
+      const clients = startLoad({ port, kept: KEPT, fresh: FRESH })
+      const program = findTool("wrk")
+      const wrk = program === undefined ? undefined : startWrk(program, { port, connections: KEPT, seconds: 60 })
+      return { clients, wrk }
     }),
-    ({ child }) => Effect.sync(() => child.kill("SIGKILL"))
+    ({ clients, wrk }) =>
+      Effect.sync(() => {
+        clients[Symbol.dispose]()
+        wrk?.[Symbol.dispose]()
+      })
   )
 
 const tell = (screen: Screen, to: string, result: SwapReport) => {
@@ -86,20 +83,25 @@ const tell = (screen: Screen, to: string, result: SwapReport) => {
   for (const line of lastLines) screen.say(`    | ${line}`)
 }
 
+const tenths = (milliseconds: number): number => Math.round(milliseconds * 10) / 10
+
+const outcome = (record: SwapReport["record"] | undefined): string =>
+  record === undefined ? "missing" : `${record.outcome} in ${formatDuration(record.durationMs)}`
+
 const reportOf = (error: SwapError) =>
   error.reason._tag === "RolledBack" ? Effect.succeed(error.reason.report) : Effect.fail(error)
 
 const program = Effect.gen(function* () {
   const supervisor = yield* Supervisor
-  const port = (yield* supervisor.status).listeners[0]?.address.split(":").at(-1) ?? ""
+  const port = Number((yield* supervisor.status).listeners[0]?.address.split(":").at(-1))
   const { durationMs } = yield* supervisor.start
-  const clients = yield* load(port)
+  const { clients, wrk } = yield* load(port)
   const screen = makeScreen({ live: process.stdout.isTTY && !json, quiet: json, counts: clients.counts })
   yield* Effect.addFinalizer(() => Effect.sync(screen.close))
-  screen.say(
-    `v1 serves on 127.0.0.1:${port} after ${formatDuration(durationMs)}; 16 clients keep their connection, 8 open one a request`
-  )
-  yield* Effect.sleep(1_500)
+  screen.say(`v1 serves on 127.0.0.1:${port} after ${formatDuration(durationMs)}`)
+  const beside = wrk === undefined ? "" : `; wrk hammers with ${KEPT} more`
+  screen.say(`${KEPT} clients keep their connection, ${FRESH} open one for each request${beside}`)
+  yield* Effect.sleep(PAUSE_MS)
   const slow = yield* Effect.forkChild(
     Effect.promise(() => slowRequest(port)),
     { startImmediately: true }
@@ -111,43 +113,53 @@ const program = Effect.gen(function* () {
     const result = yield* supervisor.swap({ argv: command(to, ...fault) }).pipe(Effect.catch(reportOf))
     tell(screen, to, result)
     swaps.push(result.record)
-    yield* Effect.sleep(1_500)
+    yield* Effect.sleep(PAUSE_MS)
   }
   const slowAnswer = yield* Fiber.join(slow)
   const counts = yield* Effect.promise(clients.stop)
+  const hammered = wrk === undefined ? undefined : yield* Effect.promise(wrk.stop)
   screen.close()
   yield* supervisor.stop
-  return { counts, swaps, slowAnswer }
+  return { counts, hammered, swaps, slowAnswer }
 }).pipe(Effect.scoped)
 
 const layer = Supervisor.layer({
   listeners: { http: "127.0.0.1:0" },
   command: command("v1"),
-  readyTimeoutMs: 3_000,
+  readyTimeoutMs: READY_TIMEOUT_MS,
   onOutput: () => undefined
 }).pipe(Layer.provide(FfiBackend.layer), Layer.provide(NodeFileSystem.layer))
 
-const { counts, swaps, slowAnswer } = await Effect.runPromise(Effect.provide(program, layer))
+const { counts, hammered, swaps, slowAnswer } = await Effect.runPromise(Effect.provide(program, layer))
+const slowOk = slowAnswer.ok && slowAnswer.version === "v1"
 const summary = {
-  requests: counts.requests,
-  failed: counts.failed,
-  swaps: swaps.map(({ outcome, durationMs, killed, cut }) => ({ outcome, durationMs, killed, cut })),
+  requests: counts.requests + (hammered?.requests ?? 0) + 1,
+  failed: counts.failed + (hammered?.failed ?? 0) + (slowOk ? 0 : 1),
+  swaps: swaps.map(({ outcome, durationMs, killed, cut, failure }) => ({
+    outcome,
+    durationMs: tenths(durationMs),
+    killed,
+    cut,
+    reason: failure === undefined ? undefined : formatFailure(failure)
+  })),
   byVersion: counts.byVersion,
-  maxLatencyMs: Math.round(counts.maxLatencyMs * 10) / 10,
+  maxLatencyMs: tenths(counts.maxLatencyMs),
+  wrk: hammered === undefined ? undefined : { requests: hammered.requests, failed: hammered.failed },
   slowRequest: slowAnswer,
   errors: counts.errors
 }
-const asExpected = PLAN.every(({ expected }, index) => swaps[index]?.outcome === expected)
+const good = summary.failed === 0 && PLAN.every(({ expected }, index) => swaps[index]?.outcome === expected)
+if (!good) console.error(`the demo did not go as it should: ${JSON.stringify(summary)}`)
 if (json) console.log(JSON.stringify(summary))
 else {
   const versions = Object.entries(summary.byVersion).map(([version, count]) => `${version} ${count}`)
+  const uncounted = hammered === undefined ? "" : `, and ${hammered.requests} of wrk`
   console.log(`
-requests      ${summary.requests}, of which failed ${summary.failed}
-by version    ${versions.join(", ")}
-swaps         ${summary.swaps.map((swap) => `${swap.outcome} in ${formatDuration(swap.durationMs)}`).join(", ")}
+requests      ${summary.requests}
+failed        ${summary.failed}
+by version    ${versions.join(", ")}${uncounted}
+swaps         ${PLAN.map(({ to }, index) => `${to} ${outcome(swaps[index])}`).join(", ")}
 worst wait    ${formatDuration(summary.maxLatencyMs)}
-3 s request   ${slowAnswer.ok ? `answered whole by ${slowAnswer.version}` : "cut"}`)
+3 s request   ${slowOk ? "answered whole by v1, which was being replaced meanwhile" : "cut"}`)
 }
-const good = asExpected && summary.failed === 0 && slowAnswer.ok && slowAnswer.version === "v1"
-if (!good) console.error(`the demo did not go as it should: ${JSON.stringify(summary)}`)
 process.exit(good ? 0 : 1)

@@ -1,7 +1,7 @@
 /**
  * What the demo shows: plain lines, and on a terminal a line below them that is redrawn ten times a second.
  */
-import type { Counts } from "./load.ts"
+import type { Counts } from "../../test/support/Load.ts"
 
 export interface Screen {
   readonly say: (line: string) => void

@@ -1,5 +1,8 @@
 import { existsSync, writeFileSync } from "node:fs"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
 import { describe, expect, it } from "vitest"
+import { parseWrk, startLoad } from "./Load.ts"
 import { managedProcesses } from "./ManagedProcesses.ts"
 import { descriptorsOf, isAlive } from "./ProcessTable.ts"
 import { count, format } from "./Reporter.ts"
@@ -85,4 +88,40 @@ it("the closing line counts modules that fail to load, failing hooks and unhandl
 
 it("descriptors of a process name what they refer to", () => {
   expect([...descriptorsOf(process.pid).keys()]).toContain(0)
+})
+
+describe("wrk's report", () => {
+  const report = (more: string) =>
+    `Running 1s test @ http://127.0.0.1:1/\n  24000 requests in 1.00s, 3.8MB read\n${more}`
+
+  it("counts refused, reset, cut and late requests and error statuses as failed", () => {
+    expect(parseWrk(report(""))).toMatchObject({ requests: 24_000, failed: 0 })
+    const errors = "  Socket errors: connect 1, read 2, write 3, timeout 4\n  Non-2xx or 3xx responses: 5\n"
+    expect(parseWrk(report(errors)).failed).toBe(15)
+  })
+
+  it("is not taken for a success when wrk said nothing", () => {
+    expect(() => parseWrk("unable to connect to 127.0.0.1:1")).toThrow("unable to connect")
+  })
+})
+
+it("the load counts cut bodies, error statuses and refused connections as failed, and whole answers by version", async () => {
+  let answers = 0
+  const server = createServer((_, response) => {
+    answers += 1
+    if (answers % 3 === 1) response.end(JSON.stringify({ version: "v1" }))
+    else if (answers % 3 === 2) response.writeHead(503).end()
+    else response.writeHead(200, { "content-length": 100 }).end("cut", () => response.destroy())
+  })
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+  const { port } = server.address() as AddressInfo
+  using load = startLoad({ port, kept: 2, fresh: 2 })
+  await expect.poll(() => answers).toBeGreaterThan(30)
+  server.close()
+  server.closeAllConnections()
+  await expect.poll(() => load.counts().errors.ECONNREFUSED ?? 0).toBeGreaterThan(0)
+  const { byVersion, failed, errors, requests } = await load.stop()
+  expect(byVersion.v1).toBeGreaterThan(0)
+  expect(errors["status 503"]).toBeGreaterThan(0)
+  expect(failed + (byVersion.v1 ?? 0)).toBe(requests)
 })

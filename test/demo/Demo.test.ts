@@ -1,0 +1,26 @@
+import { expect, it } from "vitest"
+import { ROOT } from "../support/Build.ts"
+import { managedProcesses } from "../support/ManagedProcesses.ts"
+
+it("the demo fails no request, puts both broken versions back, and leaves no process", {
+  timeout: 60_000
+}, async () => {
+  await using processes = managedProcesses()
+  const { code, stdout, stderr } = await processes.run("npm", ["run", "--silent", "demo", "--", "--json"], {
+    cwd: ROOT
+  })
+  const summary = JSON.parse(stdout.trim().split("\n").at(-1) ?? "null")
+  expect(summary, stderr).toMatchObject({
+    failed: 0,
+    swaps: [
+      { outcome: "committed" },
+      { outcome: "rolled-back", killed: false },
+      { outcome: "rolled-back", killed: true },
+      { outcome: "committed" }
+    ],
+    slowRequest: { ok: true, version: "v1" }
+  })
+  expect(Object.keys(summary.byVersion).sort()).toEqual(["v1", "v2", "v5"])
+  expect(code).toBe(0)
+  expect(processes.alive()).toEqual([])
+})
