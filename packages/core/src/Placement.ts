@@ -69,7 +69,9 @@ export const validate = (
 ): Result.Result<ReadonlyArray<Placement>, PlacementError> => {
   const limit = options.descriptorLimit ?? Number.POSITIVE_INFINITY
   const sources = new Map<Fd, Fd>()
-  for (const [index, { source, target }] of placements.entries()) {
+  let index = -1
+  for (const { source, target } of placements) {
+    index++
     if (!isFd(source)) return invalid({ _tag: "NotADescriptor", role: "source", value: source, index })
     if (!isFd(target)) return invalid({ _tag: "NotADescriptor", role: "target", value: target, index })
     if (source >= limit) return invalid({ _tag: "OverLimit", role: "source", fd: source, limit })

@@ -107,10 +107,13 @@ const followChain = (moves: Moves, end: Fd): void => {
     if (source === undefined) return
     moves.operations.push({ _tag: "Dup2", from: source, to: target })
     moves.pending.delete(target)
-    moves.copies.set(source, target)
     const readers = (moves.readers.get(source) ?? 0) - 1
     moves.readers.set(source, readers)
-    if (readers > 0) return
+    if (readers > 0) {
+      // Still read elsewhere, maybe in a cycle, which can then be opened through this copy.
+      moves.copies.set(source, target)
+      return
+    }
     target = source
   }
 }
