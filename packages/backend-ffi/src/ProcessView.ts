@@ -4,8 +4,8 @@
  * A process waits on a listener when one of its epoll sets asks for input on it (`tfd` lines of /proc/PID/fdinfo, which
  * name the socket's inode), or when a task sleeps in accept(2) on it (/proc/PID/task/TID/syscall). Servers on poll, select
  * or io_uring do not show. A connection is counted when the kernel lists it as established at the listener's address and
- * a process of the tree has it open; what still waits in the queue belongs to nobody. Reading the kernel's table costs 1.5 ms
- * even when it is empty, so it is read only when the tree has a socket of which it is not known that it is something else.
+ * a process of the tree has it open; what still waits in the queue belongs to nobody. Asking the kernel costs 1 to 2 ms
+ * even when there is none, so it is asked only when the tree has a socket of which it is not known that it is something else.
  *
  * It is polled every few milliseconds while a version starts, so it is synchronous and spares what it can (0.1 to 0.2 ms for a small
  * server). A part that cost more than {@link CHEAP_MS} is not done again before {@link REST} times its cost has passed; its
@@ -19,6 +19,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as ProcessTree from "./ProcessTree.ts"
 import * as ProcNet from "./ProcNet.ts"
+import * as SocketDiagnosis from "./SocketDiagnosis.ts"
 
 type Listener = Pick<ListeningSocket, "inode" | "address">
 
@@ -110,14 +111,12 @@ const waitingIn = (pid: number, descriptors: Descriptors, wanted: ReadonlySet<nu
   return found
 }
 
+const establishedTcp = (table: "tcp" | "tcp6", port: number): ReadonlyArray<ProcNet.TcpRow> =>
+  SocketDiagnosis.established(table, port) ??
+  ProcNet.tcpRows(ProcNet.readText(`/proc/net/${table}`), port, [ProcNet.TCP_ESTABLISHED])
+
 /** Inodes of established connections that came in through these listeners, whoever holds them. */
 const establishedAt = (listeners: ReadonlyArray<Listener>): ReadonlySet<number> => {
-  const tables = new Map<string, string>()
-  const readTable = (name: string): string => {
-    const table = tables.get(name) ?? ProcNet.readText(`/proc/net/${name}`)
-    tables.set(name, table)
-    return table
-  }
   const inodes = new Set<number>()
   const unixInodes = new Set<number>()
   for (const { address, inode } of listeners) {
@@ -125,11 +124,12 @@ const establishedAt = (listeners: ReadonlyArray<Listener>): ReadonlySet<number> 
       unixInodes.add(inode)
       continue
     }
-    const rows = ProcNet.tcpRows(readTable(ProcNet.tcpTable(address.host)), address.port, [ProcNet.TCP_ESTABLISHED])
-    for (const row of rows.filter(ProcNet.hostMatches(address.host))) inodes.add(row.inode)
+    for (const row of establishedTcp(ProcNet.tcpTable(address.host), address.port)) {
+      if (ProcNet.hostMatches(address.host)(row)) inodes.add(row.inode)
+    }
   }
   if (unixInodes.size > 0) {
-    const rows = ProcNet.unixRows(readTable("unix"))
+    const rows = ProcNet.unixRows(ProcNet.readText("/proc/net/unix"))
     // The name as bound, which need not be the path: found through the listener's inode.
     const names = new Set(rows.filter((row) => row.listening && unixInodes.has(row.inode)).map((row) => row.path))
     for (const row of rows) if (row.connected && names.has(row.path)) inodes.add(row.inode)
