@@ -32,7 +32,7 @@ export const make = (what: string, output: Output = process.stderr) =>
     const draw = () => {
       const symbol = FRAMES[frame++ % FRAMES.length] ?? ""
       const text = `${symbol} ${what} ${formatDuration(performance.now() - startedAt)}${newest === "" ? "" : ` · ${newest}`}`
-      output.write(`${ERASE}${text.slice(0, Math.max(20, (output.columns ?? 80) - 1))}`)
+      output.write(`${ERASE}${text.slice(0, Math.max(20, (output.columns || 80) - 1))}`)
     }
     yield* Effect.acquireRelease(
       Effect.sync(() => setInterval(draw, FRAME_MS)),
