@@ -55,15 +55,19 @@ const ACCEPT_CALLS: ReadonlySet<string> = process.arch === "arm64" ? new Set(["2
 
 const EPOLLIN = 1
 
-/** Inodes of `wanted` on which the epoll set of this fdinfo asks for input. */
-const inEpollSet = (fdinfo: string, wanted: ReadonlySet<number>): ReadonlyArray<number> => {
-  const found: Array<number> = []
-  for (const match of fdinfo.matchAll(/^tfd:.*?events:\s*([0-9a-f]+).*? ino:([0-9a-f]+)/gm)) {
-    const inode = Number.parseInt(match[2] ?? "", 16)
-    if (wanted.has(inode) && (Number.parseInt(match[1] ?? "", 16) & EPOLLIN) !== 0) found.push(inode)
-  }
-  return found
-}
+/**
+ * Inodes of `wanted` on which the epoll set of this fdinfo asks for input. Its lines read
+ * `tfd:        5 events:       19 data:                5  pos:0 ino:9c2 sdev:9`, the inode in hex; a set may have thousands.
+ */
+const inEpollSet = (fdinfo: string, wanted: ReadonlySet<number>): ReadonlyArray<number> =>
+  [...wanted].filter((inode) => {
+    const needle = ` ino:${inode.toString(16)} `
+    for (let at = fdinfo.indexOf(needle); at >= 0; at = fdinfo.indexOf(needle, at + 1)) {
+      const events = /events:\s*([0-9a-f]+)/.exec(fdinfo.slice(fdinfo.lastIndexOf("\n", at) + 1, at))
+      if ((Number.parseInt(events?.[1] ?? "0", 16) & EPOLLIN) !== 0) return true
+    }
+    return false
+  })
 
 /** Inodes on which a task of the process sleeps in accept; `sockets` are its descriptors of the wanted ones. */
 const inAccept = (pid: number, sockets: ReadonlyMap<number, number>): ReadonlyArray<number> => {
