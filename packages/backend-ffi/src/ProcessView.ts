@@ -5,11 +5,12 @@
  * name the socket's inode), or when a task sleeps in accept(2) on it (/proc/PID/task/TID/syscall). Servers on poll, select
  * or io_uring do not show. A connection is counted when the kernel lists it as established at the listener's address and
  * a process of the tree has it open; what still waits in the queue belongs to nobody. Asking the kernel costs 1 to 2 ms
- * even when there is none, so it is asked only when the tree has a socket of which it is not known that it is something else.
+ * even when there is none, so it is asked only when the tree has a socket that is not known to be something else.
  *
- * It is polled every few milliseconds while a version starts, so it is synchronous and spares what it can (0.1 to 0.2 ms for a small
- * server). A part that cost more than {@link CHEAP_MS} is not done again before {@link REST} times its cost has passed; its
- * last answer stands until then. So a server with thousands of connections takes some 5 % of the event loop for each part.
+ * It is polled every few milliseconds while a version starts, so it is synchronous and spares what it can (0.1 to 0.3 ms
+ * for a small server). A part that cost more than {@link CHEAP_MS} is not done again before {@link REST} times its cost has
+ * passed; its last answer stands until then. So a server with thousands of connections takes some 5 % of the event loop for
+ * each part, and what is seen of it is up to a second old.
  *
  * Limits: only processes of the same user, or root, can be looked into; others are seen as not waiting.
  */
