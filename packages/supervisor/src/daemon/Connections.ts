@@ -200,5 +200,13 @@ const follow = <A extends ReadonlyArray<never>>(
   server.on("newListener", wait)
 }
 
-/** Watches a server's connections. Call it before the server listens. */
-export const watch = (server: Server): Connections => new ServerConnections(server)
+const watched = new WeakMap<Server, Connections>()
+
+/** Watches a server's connections. Call it before the server listens; the second time it gives the same. */
+export const watch = (server: Server): Connections => {
+  const known = watched.get(server)
+  if (known !== undefined) return known
+  const connections = new ServerConnections(server)
+  watched.set(server, connections)
+  return connections
+}
