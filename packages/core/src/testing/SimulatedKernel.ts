@@ -8,7 +8,7 @@
  * An open file description lives as long as a descriptor of a living process refers to it. Its last close closes it: a
  * listener refuses from then on and its address is free, a lock is released.
  *
- * Limits: one user namespace in which uid 0 holds every capability; no symbolic links; connections are counted, their bytes
+ * Limits: one user namespace; uid 0 passes every check of a file's mode; no symbolic links; connections are counted, their bytes
  * are not modelled; memory, CPU and the other limits are recorded and never enforced, RLIMIT_NOFILE is.
  */
 import type { Address } from "../Address.ts"
@@ -45,6 +45,15 @@ export interface Identity {
   readonly groups: ReadonlyArray<number>
 }
 
+/** The capabilities that launches need: capabilities(7). A container's root may lack some. */
+export type PosixCapability = "CAP_SETGID" | "CAP_SETUID" | "CAP_SYS_RESOURCE"
+
+export const ALL_POSIX_CAPABILITIES: ReadonlySet<PosixCapability> = new Set<PosixCapability>([
+  "CAP_SETGID",
+  "CAP_SETUID",
+  "CAP_SYS_RESOURCE"
+])
+
 /** Signal numbers, ascending. What is in none of them has its default disposition. */
 export interface SignalState {
   readonly blocked: ReadonlyArray<number>
@@ -66,6 +75,8 @@ export interface SimulatedProcess {
   readonly workingDirectory: string
   readonly umask: number
   readonly identity: Identity
+  /** Effective ones; lost when root becomes another user. */
+  readonly posixCapabilities: ReadonlySet<PosixCapability>
   readonly limits: Limits
   readonly signals: SignalState
   readonly noNewPrivileges: boolean
@@ -133,6 +144,7 @@ export const INIT = 1
 /** A process that nobody launched: the first of a simulation, whose parent is init. */
 export const process = (fields: Partial<SimulatedProcess> & { readonly pid: number }): SimulatedProcess => {
   const limits = fields.limits ?? defaultLimits()
+  const identity = fields.identity ?? { uid: 0, gid: 0, groups: [] }
   return {
     parent: INIT,
     group: fields.pid,
@@ -143,7 +155,7 @@ export const process = (fields: Partial<SimulatedProcess> & { readonly pid: numb
     table: FdTable.make(descriptorLimit(limits.NOFILE)),
     workingDirectory: "/",
     umask: 0o022,
-    identity: { uid: 0, gid: 0, groups: [] },
+    posixCapabilities: identity.uid === 0 ? ALL_POSIX_CAPABILITIES : new Set(),
     signals: { blocked: [], ignored: [], caught: [] },
     noNewPrivileges: false,
     parentDeathSignal: undefined,
@@ -151,6 +163,7 @@ export const process = (fields: Partial<SimulatedProcess> & { readonly pid: numb
     stopped: false,
     ended: undefined,
     ...fields,
+    identity,
     limits
   }
 }

@@ -51,9 +51,10 @@ const MAX_ID = 0xffff_fffe
 /** Linux keeps no "unlimited" apart: it is the largest number. */
 const amount = (value: LimitValue): number => (value === "unlimited" ? Number.POSITIVE_INFINITY : value)
 
-const privileged = (child: Child): boolean => child.self.identity.uid === 0
+const has = (child: Child, capability: SimulatedKernel.PosixCapability): boolean =>
+  child.self.posixCapabilities.has(capability)
 
-/** Any change of the effective ids clears the parent-death signal (prctl(2)). */
+/** Root that becomes another user loses its capabilities; any change of the effective ids clears the parent-death signal (prctl(2)). */
 const setIdentity = (child: Child, change: Partial<SimulatedKernel.Identity>): undefined => {
   const { identity } = child.self
   const next = { ...identity, ...change }
@@ -61,6 +62,7 @@ const setIdentity = (child: Child, change: Partial<SimulatedKernel.Identity>): u
   child.self = {
     ...child.self,
     identity: next,
+    posixCapabilities: identity.uid === 0 && next.uid !== 0 ? new Set() : child.self.posixCapabilities,
     parentDeathSignal: cleared ? undefined : child.self.parentDeathSignal
   }
 }
@@ -74,7 +76,7 @@ const setLimit = (
   const before: ResourceLimit = child.self.limits[call.resource]
   if (amount(call.soft) > amount(call.hard)) return "EINVAL"
   if (call.resource === "NOFILE" && amount(call.hard) > SimulatedKernel.MAX_OPEN_FILES) return "EPERM"
-  if (amount(call.hard) > amount(before.hard) && !privileged(child)) return "EPERM"
+  if (amount(call.hard) > amount(before.hard) && !has(child, "CAP_SYS_RESOURCE")) return "EPERM"
   const limit = { soft: call.soft, hard: call.hard }
   child.self = { ...child.self, limits: { ...child.self.limits, [call.resource]: limit } }
   if (call.resource === "NOFILE") child.draft.limit = SimulatedKernel.descriptorLimit(limit)
@@ -94,14 +96,15 @@ const lead = (child: Child, what: "group" | "session"): ErrnoName | undefined =>
 }
 
 const setGroups = (child: Child, groups: ReadonlyArray<number>): ErrnoName | undefined => {
-  if (!privileged(child)) return "EPERM"
+  if (!has(child, "CAP_SETGID")) return "EPERM"
   if (groups.length > MAX_GROUPS || !groups.every(isId)) return "EINVAL"
   return setIdentity(child, { groups: [...groups].sort((a, b) => a - b) })
 }
 
 const setId = (child: Child, which: "uid" | "gid", id: number): ErrnoName | undefined => {
   if (!isId(id)) return "EINVAL"
-  if (!privileged(child) && child.self.identity[which] !== id) return "EPERM"
+  const capability = which === "uid" ? "CAP_SETUID" : "CAP_SETGID"
+  if (!has(child, capability) && child.self.identity[which] !== id) return "EPERM"
   return setIdentity(child, { [which]: id })
 }
 
