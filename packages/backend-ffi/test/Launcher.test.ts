@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process"
 import { once } from "node:events"
-import { closeSync, openSync, realpathSync, writeFileSync } from "node:fs"
+import { closeSync, openSync, readFileSync, realpathSync, writeFileSync } from "node:fs"
 import { LaunchError } from "@handoff/core/backend/Launcher"
 import * as Launch from "@handoff/core/Launch"
 import * as Placement from "@handoff/core/Placement"
@@ -12,7 +12,7 @@ import { temporaryDirectory } from "../../../test/support/TemporaryDirectory.ts"
 import { requireRoot } from "../../../test/support/Tools.ts"
 import * as FfiLauncher from "../src/Launcher.ts"
 import * as Platform from "../src/Platform.ts"
-import { type Call, children, execute, exitOf, failureOf, launch, launcher, shell } from "./fixtures/Child.ts"
+import { type Call, children, execute, exitOf, failureOf, launch, launcher, outputOf, shell } from "./fixtures/Child.ts"
 
 const root = requireRoot()
 const TRUE = execute("/bin/true", ["true"])
@@ -93,15 +93,20 @@ describe("every call takes effect in the child", () => {
   })
 
   it("default dispositions and an empty mask; without the calls the parent's own, never the clone's full mask", async () => {
-    const ignored: ReadonlyArray<Call> = [
-      { _tag: "DefaultSignals", signals: [1, 2, 3, 13, 15, 17, 34, 64] },
-      { _tag: "EmptySignalMask" }
-    ]
-    const script = `${status("SigBlk")}; ${status("SigIgn")}`
-    const zero = "0".repeat(16)
-    expect((await shell(ignored, script)).output.split("\n")[0]).toBe(zero)
-    expect((await shell([], script)).output.split("\n")[0]).toBe(zero)
-    expect((await shell([{ _tag: "EmptySignalMask" }], script)).output.split("\n")[0]).toBe(zero)
+    // Not through a shell, which empties its mask by itself.
+    const sed = execute("/bin/sed", ["sed", "-n", "s/^Sig\\(Blk\\|Ign\\):[^0-9a-f]*//p", "/proc/self/status"])
+    const own = readFileSync("/proc/self/status", "utf8")
+    const blocked = /^SigBlk:\s*(\w+)/m.exec(own)?.[1]
+    // Node itself ignores SIGPIPE and SIGXFSZ, and exec hands that on.
+    const ignored = /^SigIgn:\s*(\w+)/m.exec(own)?.[1]
+    const none = "0".repeat(16)
+    const reset: Call = { _tag: "DefaultSignals", signals: [1, 2, 3, 13, 15, 17, 25, 34, 64] }
+    const empty: Call = { _tag: "EmptySignalMask" }
+    expect(ignored).not.toBe(none)
+    expect((await outputOf([reset, empty], sed)).output).toBe(`${none}\n${none}`)
+    expect((await outputOf([empty], sed)).output).toBe(`${none}\n${ignored}`)
+    expect((await outputOf([reset], sed)).output).toBe(`${blocked}\n${none}`)
+    expect((await outputOf([], sed)).output).toBe(`${blocked}\n${ignored}`)
   })
 
   it("a plan as planned, 1,000 descriptors of it", async () => {
