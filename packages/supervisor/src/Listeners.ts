@@ -31,6 +31,13 @@ const bind = (name: string, wish: string | ListenerOptions) =>
         detail: "a name has 1 to 255 printable ASCII characters and no colon"
       })
     }
+    // Keys that look like integers come first in an object, whatever the order they were written in.
+    if (/^\d+$/.test(name)) {
+      return yield* new SetupError({
+        subject: `listener "${name}"`,
+        detail: "a name must not be a number: the order of the descriptors would not be the order of the names"
+      })
+    }
     const options = typeof wish === "string" ? { address: wish } : wish
     const address =
       typeof options.address === "string"

@@ -176,15 +176,25 @@ const check = (options: Options): Effect.Effect<void, SetupError> => {
   return Effect.void
 }
 
+/** A supervisor that was killed leaves its notify sockets behind, and nobody can bind over them. */
+const removeStaleNotifySockets = (files: FileSystem.FileSystem, directory: string) =>
+  Effect.flatMap(files.readDirectory(directory), (names) =>
+    Effect.forEach(
+      names.filter((name) => /^notify-\d+\.sock$/.test(name)),
+      (name) => files.remove(`${directory}/${name}`, { force: true })
+    )
+  )
+
 const prepareDirectory = Effect.fnUntraced(function* (wanted: string | undefined) {
   const files = yield* FileSystem.FileSystem
   const directory =
     wanted === undefined
       ? files.makeTempDirectoryScoped({ prefix: "handoff-" })
       : Effect.as(files.makeDirectory(wanted, { recursive: true, mode: 0o700 }), wanted)
-  return yield* Effect.mapError(
-    directory,
-    (error) => new SetupError({ subject: `state directory ${wanted ?? ""}`, detail: error.message })
+  return yield* directory.pipe(
+    // What could not be removed is told by the bind that it is in the way of.
+    Effect.tap((path) => Effect.ignore(removeStaleNotifySockets(files, path))),
+    Effect.mapError((error) => new SetupError({ subject: `state directory ${wanted ?? ""}`, detail: error.message }))
   )
 })
 

@@ -11,7 +11,6 @@ import { join } from "node:path"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { Locks } from "@handoff/core/backend/Locks"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
@@ -98,14 +97,6 @@ const obey = (queue: Queue.Queue<Signal>, voice: Voice) =>
     )
   })
 
-/** A supervisor that was killed leaves its notify sockets, and their paths can't be bound again. */
-const removeNotifySockets = Effect.fnUntraced(function* (directory: string) {
-  const files = yield* FileSystem.FileSystem
-  for (const name of yield* files.readDirectory(directory)) {
-    if (/^notify-\d+\.sock$/.test(name)) yield* files.remove(join(directory, name), { force: true })
-  }
-})
-
 /** Takes the name for the scope's life, or tells who has it. */
 const takeName = Effect.fnUntraced(function* (directory: string, path: string) {
   const locks = yield* Locks
@@ -122,7 +113,6 @@ const takeName = Effect.fnUntraced(function* (directory: string, path: string) {
     )
   )
   yield* AdminSocket.claim(path)
-  yield* removeNotifySockets(directory)
 })
 
 const startFailed = (error: StartError) => {
