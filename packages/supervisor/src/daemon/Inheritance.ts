@@ -65,8 +65,9 @@ export const inherit = async (environment: NodeJS.ProcessEnv): Promise<Inheritan
     named: listeners.some(({ name }) => name !== UNNAMED),
     notify: async (text) => {
       if (notifySocket === undefined || notifySocket === "") return
-      const { send } = await import("./Notify.ts")
-      await send(notifySocket, text)
+      const { send } = await import("@handoff/backend-ffi/Notify")
+      const sent = send(notifySocket, text)
+      if (Result.isFailure(sent)) throw new Error(`sendto ${notifySocket} = ${sent.failure}`)
     }
   }
 }
