@@ -4,8 +4,8 @@ import { managedProcesses } from "../../../test/support/ManagedProcesses.ts"
 
 const FIXTURE = join(import.meta.dirname, "fixtures", "leak.ts")
 const COUNT = 10_000
-/** A page a launch would be twice as much; what is in use of the heap and the C library moves by several megabytes. */
-const KILOBYTES = 20_000
+/** A kilobyte a launch would be over it; Node's own ups and downs are about half of it. */
+const KILOBYTES = 8_000
 
 const leftBy = async (program: string) => {
   await using processes = managedProcesses()
