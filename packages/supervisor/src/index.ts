@@ -1,1 +1,6 @@
-export {}
+export * as AdminApi from "./AdminApi.ts"
+export * as AdminClient from "./AdminClient.ts"
+export * as Metrics from "./Metrics.ts"
+export * as OutputLog from "./OutputLog.ts"
+export * as Supervisor from "./Supervisor.ts"
+export * as SupervisorError from "./SupervisorError.ts"
