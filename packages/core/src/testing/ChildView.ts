@@ -4,7 +4,8 @@
  */
 import type { Fd } from "../Fd.ts"
 import type { Resource, ResourceLimit } from "../Launch.ts"
-import type { Kernel, SimulatedProcess } from "./SimulatedKernel.ts"
+import type { Kernel } from "./SimulatedKernel.ts"
+import type * as SimulatedProcess from "./SimulatedProcess.ts"
 
 export interface ChildView {
   readonly pid: number
@@ -30,7 +31,7 @@ export interface ChildView {
 }
 
 /** The view of a process of a simulated kernel. */
-export const of = (kernel: Kernel, one: SimulatedProcess): ChildView => ({
+export const of = (kernel: Kernel, one: SimulatedProcess.SimulatedProcess): ChildView => ({
   pid: one.pid,
   parent: one.parent,
   group: one.group,

@@ -13,8 +13,9 @@ import * as ListenEnvironment from "../ListenEnvironment.ts"
 import * as Signal from "../Signal.ts"
 import * as FileTree from "./FileTree.ts"
 import type { Action, Program, Timed } from "./Program.ts"
-import type { Kernel, SimulatedProcess } from "./SimulatedKernel.ts"
+import type { Kernel } from "./SimulatedKernel.ts"
 import * as SimulatedKernel from "./SimulatedKernel.ts"
+import * as SimulatedProcess from "./SimulatedProcess.ts"
 
 /** What a process is doing. It is kept after the end, for its output. */
 export interface Life {
@@ -70,7 +71,7 @@ export const start = (machine: ProgramMachine, pid: number, program: Program, no
 export const end = (machine: ProgramMachine, pid: number, status: ExitStatus, now: number): ProgramMachine => {
   const children = [...machine.kernel.processes.values()].filter((one) => one.parent === pid && one.ended === undefined)
   let next = withLife(machine, pid, { pending: [], accepting: [], connections: new Map(), waiting: [] })
-  const parent = machine.kernel.processes.get(pid)?.parent ?? SimulatedKernel.INIT
+  const parent = machine.kernel.processes.get(pid)?.parent ?? SimulatedProcess.INIT
   next = { ...next, kernel: SimulatedKernel.end(next.kernel, pid, status) }
   // A simulated program that forks waits for its children.
   if (machine.lives.has(parent)) next = { ...next, kernel: SimulatedKernel.reap(next.kernel, pid) }
@@ -90,7 +91,7 @@ const DUMPING: ReadonlySet<string> = new Set(
 
 const defaultAction = (
   machine: ProgramMachine,
-  one: SimulatedProcess,
+  one: SimulatedProcess.SimulatedProcess,
   name: Signal.SignalName,
   now: number
 ): ProgramMachine => {
@@ -124,7 +125,7 @@ export const signal = (machine: ProgramMachine, pid: number, name: Signal.Signal
 }
 
 /** Inodes of the listeners that a process was given by LISTEN_FDS. */
-const inherited = (kernel: Kernel, one: SimulatedProcess): ReadonlyArray<number> => {
+const inherited = (kernel: Kernel, one: SimulatedProcess.SimulatedProcess): ReadonlyArray<number> => {
   const offered = ListenEnvironment.read(one.environment, one.pid)
   if (Result.isFailure(offered)) return []
   return offered.success.listeners.flatMap(({ fd }) => {
@@ -135,7 +136,7 @@ const inherited = (kernel: Kernel, one: SimulatedProcess): ReadonlyArray<number>
 
 const notify = (
   machine: ProgramMachine,
-  one: SimulatedProcess,
+  one: SimulatedProcess.SimulatedProcess,
   fields: Readonly<Record<string, string>>
 ): ProgramMachine => {
   const path = one.environment.NOTIFY_SOCKET
@@ -149,7 +150,12 @@ const notify = (
   return bound ? { ...machine, datagrams: [...machine.datagrams, { path, notification }] } : machine
 }
 
-const write = (machine: ProgramMachine, one: SimulatedProcess, fd: number, text: string): ProgramMachine => {
+const write = (
+  machine: ProgramMachine,
+  one: SimulatedProcess.SimulatedProcess,
+  fd: number,
+  text: string
+): ProgramMachine => {
   const description = SimulatedKernel.describe(machine.kernel, one.pid, fd)
   const output = (machine.lives.get(one.pid)?.output ?? "") + text
   const next = withLife(machine, one.pid, { output })
@@ -158,14 +164,24 @@ const write = (machine: ProgramMachine, one: SimulatedProcess, fd: number, text:
   return { ...next, kernel: { ...next.kernel, files } }
 }
 
-const fork = (machine: ProgramMachine, one: SimulatedProcess, program: Program, now: number): ProgramMachine => {
+const fork = (
+  machine: ProgramMachine,
+  one: SimulatedProcess.SimulatedProcess,
+  program: Program,
+  now: number
+): ProgramMachine => {
   const pid = machine.kernel.next.pid
   const child = { ...one, pid, parent: one.pid, parentDeathSignal: undefined, startTime: now }
   const kernel = { ...machine.kernel, next: { ...machine.kernel.next, pid: pid + 1 } }
   return start({ ...machine, kernel: SimulatedKernel.withProcess(kernel, child) }, pid, program, now)
 }
 
-const act = (machine: ProgramMachine, one: SimulatedProcess, action: Action, now: number): ProgramMachine => {
+const act = (
+  machine: ProgramMachine,
+  one: SimulatedProcess.SimulatedProcess,
+  action: Action,
+  now: number
+): ProgramMachine => {
   switch (action._tag) {
     case "Write":
       return write(machine, one, action.fd ?? 2, action.text)

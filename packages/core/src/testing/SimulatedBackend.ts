@@ -34,6 +34,7 @@ import * as ProgramMachine from "./ProgramMachine.ts"
 import * as SimulatedFileSystem from "./SimulatedFileSystem.ts"
 import * as SimulatedKernel from "./SimulatedKernel.ts"
 import * as SimulatedLaunch from "./SimulatedLaunch.ts"
+import * as SimulatedProcess from "./SimulatedProcess.ts"
 import * as SimulatedServices from "./SimulatedServices.ts"
 import { Simulation } from "./Simulation.ts"
 import * as SimulationDriver from "./SimulationDriver.ts"
@@ -49,7 +50,7 @@ export interface Options {
   /** More files and directories. `/tmp`, `/run` and `/dev/null` are there. */
   readonly files?: Readonly<Record<string, FileTree.Node>>
   /** The process that uses the backend. Default: pid 100, root, 1024 descriptors, stdio open. */
-  readonly self?: Partial<SimulatedKernel.SimulatedProcess>
+  readonly self?: Partial<SimulatedProcess.SimulatedProcess>
   readonly somaxconn?: number
   /** What the launcher has. Default: everything. */
   readonly capabilities?: ReadonlySet<Launch.LaunchCapability>
@@ -78,7 +79,7 @@ export const ALL_CAPABILITIES: ReadonlySet<Launch.LaunchCapability> = new Set<La
 const SELF = 100
 
 const boot = (options: Options): SimulatedKernel.Kernel => {
-  const self = SimulatedKernel.process({ pid: SELF, ...options.self })
+  const self = SimulatedProcess.make({ pid: SELF, ...options.self })
   const programs = Object.keys(options.programs ?? {}).map((path) => [path, FileTree.file("", 0o755)])
   const files = FileTree.add(FileTree.empty, {
     "/tmp": FileTree.directory(0o777),
@@ -174,8 +175,8 @@ const makeLauncher = (options: Options, driver: SimulationDriver.SimulationDrive
     const { childDescriptorLimit, closeRange = true } = options
     return {
       descriptorLimit: {
-        soft: SimulatedKernel.descriptorLimit(limit),
-        hard: SimulatedKernel.descriptorLimit(hard)
+        soft: SimulatedProcess.descriptorLimit(limit),
+        hard: SimulatedProcess.descriptorLimit(hard)
       },
       ...(childDescriptorLimit === undefined ? {} : { childDescriptorLimit }),
       closeRange,

@@ -16,8 +16,9 @@ import * as PlacementPlan from "../PlacementPlan.ts"
 import * as Signal from "../Signal.ts"
 import * as ChildView from "./ChildView.ts"
 import * as FileTree from "./FileTree.ts"
-import type { Kernel, SimulatedProcess } from "./SimulatedKernel.ts"
+import type { Kernel } from "./SimulatedKernel.ts"
 import * as SimulatedKernel from "./SimulatedKernel.ts"
+import * as SimulatedProcess from "./SimulatedProcess.ts"
 
 export interface LaunchFailure {
   /** Index into `plan.calls`. */
@@ -39,7 +40,7 @@ interface Child {
   readonly draft: FdTableDraft.FdTableDraft
   readonly slots: Map<number, Fd>
   /** All but the table, which is the draft until exec. */
-  self: SimulatedProcess
+  self: SimulatedProcess.SimulatedProcess
   stamped: boolean
 }
 
@@ -51,11 +52,11 @@ const MAX_ID = 0xffff_fffe
 /** Linux keeps no "unlimited" apart: it is the largest number. */
 const amount = (value: LimitValue): number => (value === "unlimited" ? Number.POSITIVE_INFINITY : value)
 
-const has = (child: Child, capability: SimulatedKernel.PosixCapability): boolean =>
+const has = (child: Child, capability: SimulatedProcess.PosixCapability): boolean =>
   child.self.posixCapabilities.has(capability)
 
 /** Root that becomes another user loses its capabilities; any change of the effective ids clears the parent-death signal (prctl(2)). */
-const setIdentity = (child: Child, change: Partial<SimulatedKernel.Identity>): undefined => {
+const setIdentity = (child: Child, change: Partial<SimulatedProcess.Identity>): undefined => {
   const { identity } = child.self
   const next = { ...identity, ...change }
   const cleared = next.uid !== identity.uid || next.gid !== identity.gid
@@ -75,11 +76,11 @@ const setLimit = (
 ): ErrnoName | undefined => {
   const before: ResourceLimit = child.self.limits[call.resource]
   if (amount(call.soft) > amount(call.hard)) return "EINVAL"
-  if (call.resource === "NOFILE" && amount(call.hard) > SimulatedKernel.MAX_OPEN_FILES) return "EPERM"
+  if (call.resource === "NOFILE" && amount(call.hard) > SimulatedProcess.MAX_OPEN_FILES) return "EPERM"
   if (amount(call.hard) > amount(before.hard) && !has(child, "CAP_SYS_RESOURCE")) return "EPERM"
   const limit = { soft: call.soft, hard: call.hard }
   child.self = { ...child.self, limits: { ...child.self.limits, [call.resource]: limit } }
-  if (call.resource === "NOFILE") child.draft.limit = SimulatedKernel.descriptorLimit(limit)
+  if (call.resource === "NOFILE") child.draft.limit = SimulatedProcess.descriptorLimit(limit)
   return undefined
 }
 

@@ -4,6 +4,7 @@ import * as FdTable from "@handoff/core/FdTable"
 import type { LimitValue, Resource, ResourceLimit } from "@handoff/core/Launch"
 import * as FileTree from "@handoff/core/testing/FileTree"
 import * as SimulatedKernel from "@handoff/core/testing/SimulatedKernel"
+import * as SimulatedProcess from "@handoff/core/testing/SimulatedProcess"
 
 const CLOSE_ON_EXEC = 0o2000000
 
@@ -27,7 +28,7 @@ const RESOURCES: Readonly<Record<string, Resource>> = {
   "Max realtime timeout": "RTTIME"
 }
 
-const limits = (): SimulatedKernel.Limits => {
+const limits = (): SimulatedProcess.Limits => {
   const found: Partial<Record<Resource, ResourceLimit>> = {}
   const value = (text: string | undefined): LimitValue => (text === "unlimited" ? text : Number(text))
   for (const line of readFileSync("/proc/self/limits", "utf8").split("\n")) {
@@ -35,7 +36,7 @@ const limits = (): SimulatedKernel.Limits => {
     const [soft, hard] = line.slice(26).trim().split(/\s+/)
     if (resource !== undefined) found[resource] = { soft: value(soft), hard: value(hard) }
   }
-  return { ...SimulatedKernel.defaultLimits(), ...found }
+  return { ...SimulatedProcess.defaultLimits(), ...found }
 }
 
 const signalSet = (mask: string | undefined): ReadonlyArray<number> => {
@@ -56,13 +57,13 @@ const descriptors = (): ReadonlyArray<{ readonly fd: number; readonly name: stri
   })
 
 // capabilities(7): bits of CapEff.
-const CAPABILITIES: ReadonlyArray<readonly [SimulatedKernel.PosixCapability, bigint]> = [
+const CAPABILITIES: ReadonlyArray<readonly [SimulatedProcess.PosixCapability, bigint]> = [
   ["CAP_SETGID", 6n],
   ["CAP_SETUID", 7n],
   ["CAP_SYS_RESOURCE", 24n]
 ]
 
-const posixCapabilities = (mask: string | undefined): ReadonlySet<SimulatedKernel.PosixCapability> => {
+const posixCapabilities = (mask: string | undefined): ReadonlySet<SimulatedProcess.PosixCapability> => {
   const bits = BigInt(`0x${mask?.trim() ?? "0"}`)
   return new Set(CAPABILITIES.flatMap(([name, bit]) => ((bits >> bit) & 1n ? [name] : [])))
 }
@@ -96,13 +97,13 @@ export const kernel = (files: FileTree.FileTree, nextPid: number): SimulatedKern
   const numbers = (text: string | undefined) => (text ?? "").trim().split(/\s+/).filter(Boolean).map(Number)
   const own = limits()
   const open = descriptors()
-  const self = SimulatedKernel.process({
+  const self = SimulatedProcess.make({
     pid: process.pid,
     parent: process.ppid,
     group: Number(group),
     session: Number(session),
     table: FdTable.make(
-      SimulatedKernel.descriptorLimit(own.NOFILE),
+      SimulatedProcess.descriptorLimit(own.NOFILE),
       open.map(({ fd, closeOnExec }) => [fd, { description: fd, closeOnExec }])
     ),
     workingDirectory: process.cwd(),
