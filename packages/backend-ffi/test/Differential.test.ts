@@ -8,14 +8,16 @@ import { chmodSync, chownSync, closeSync, mkdirSync, openSync, realpathSync, wri
 import { join } from "node:path"
 import * as LauncherLayer from "@handoff/backend-ffi/Launcher"
 import * as Libc from "@handoff/backend-ffi/Libc"
-import { Launcher } from "@handoff/core/backend/Launcher"
+import { Launcher, type Process } from "@handoff/core/backend/Launcher"
 import * as Launch from "@handoff/core/Launch"
 import * as Arbitraries from "@handoff/core/testing/Arbitraries"
 import * as ChildView from "@handoff/core/testing/ChildView"
 import * as SimulatedLaunch from "@handoff/core/testing/SimulatedLaunch"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
-import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { describe, expect, it } from "vitest"
+import { temporaryDirectory } from "../../../test/support/TemporaryDirectory.ts"
+import { findTool } from "../../../test/support/Tools.ts"
 import * as Observer from "../../core/test/testing/observer/Observer.ts"
 import * as RealWorld from "../../core/test/testing/observer/RealWorld.ts"
 
@@ -89,99 +91,144 @@ interface Tally {
   calls: number
 }
 
-describe.skipIf(!Observer.compiler.available)(`launches for real and predicted${Observer.compiler.reason}`, () => {
-  let observer: Observer.Observer | undefined
-  beforeAll(() => {
-    observer = Observer.build()
-  })
-  afterAll(() => observer?.[Symbol.dispose]())
+/** How a child is looked at. */
+interface Look {
+  readonly program: string
+  readonly argv: ReadonlyArray<string>
+  /** What the child saw; its end is waited for. A string says what went wrong. */
+  readonly view: (child: Process) => Effect.Effect<ChildView.ChildView | string>
+}
 
-  const oneCase = Effect.fnUntraced(function* (
-    spec: Launch.LaunchSpec,
-    files: ReturnType<typeof RealWorld.tree>,
-    report: string,
-    next: Arbitraries.Random,
-    tally: Tally
-  ) {
-    const launcher = yield* Launcher
-    const facts = yield* launcher.facts
-    const before = RealWorld.kernel(files, 1 << 22)
-    const openDescriptors = [...(before.processes.get(process.pid)?.table.entries.keys() ?? [])]
-    const old = Arbitraries.oneIn(next, 8)
-    const planned = Launch.plan(spec, old ? { ...facts, closeRange: false, openDescriptors } : facts)
-    if (Result.isFailure(planned)) {
-      tally.refused++
-      return []
+/** The observer reports on itself. */
+const byReport = (observer: Observer.Observer): Look => {
+  const report = Observer.reportFile(observer, "report")
+  return {
+    program: realpathSync(observer.program),
+    argv: ["observer", "report", report],
+    view: ({ exit }) =>
+      Effect.map(exit, (status) =>
+        status._tag === "Exited" && status.code === 0 ? Observer.readReport(report) : `exit: ${JSON.stringify(status)}`
+      )
+  }
+}
+
+/** A program that sleeps is looked at from outside, until it looks the same twice: no compiler is needed. */
+const byProc = (): Look => {
+  const settled = Effect.fnUntraced(function* (pid: number) {
+    let last = ""
+    for (let attempt = 0; attempt < 400; attempt++) {
+      const view = RealWorld.view(pid)
+      const text = JSON.stringify(view)
+      if (view !== undefined && text === last) return view
+      last = text ?? ""
+      yield* Effect.sleep(2)
     }
-    const plan = Arbitraries.oneIn(next, 4) ? disorder(next, planned.success) : planned.success
-    tally.calls += plan.calls.length
-    const launched = yield* Effect.result(launcher.launch(plan))
-    const pid = Result.isSuccess(launched) ? launched.success.pid : before.next.pid
-    const predicted = SimulatedLaunch.run({ ...before, next: { ...before.next, pid } }, process.pid, plan)
-    if (Result.isFailure(launched) || Result.isFailure(predicted)) {
-      tally.failed++
-      if (Result.isSuccess(launched)) yield* launched.success.exit
-      const found = Result.isFailure(launched) ? launched.failure.message : "it was started"
-      const failure = Result.isFailure(predicted) ? predicted.failure : undefined
-      const wanted =
-        failure === undefined
-          ? "it starts"
-          : `launch failed at step ${failure.step}: ${Launch.formatCall(failure.call)} = ${failure.errno}`
-      return found === wanted ? [] : [`outcome: expected ${wanted}, found ${found}`, Launch.explain(plan)]
-    }
+    return `process ${pid} did not come to rest`
+  })
+  return {
+    program: realpathSync(findTool("sleep") ?? "/bin/sleep"),
+    argv: ["sleep", "1000"],
+    view: (child) =>
+      Effect.ensuring(settled(child.pid), Effect.andThen(Effect.ignore(child.signal("SIGKILL")), child.exit))
+  }
+}
+
+const oneCase = Effect.fnUntraced(function* (
+  spec: Launch.LaunchSpec,
+  files: ReturnType<typeof RealWorld.tree>,
+  look: Look,
+  next: Arbitraries.Random,
+  tally: Tally
+) {
+  const launcher = yield* Launcher
+  const facts = yield* launcher.facts
+  const before = RealWorld.kernel(files, 1 << 22)
+  const openDescriptors = [...(before.processes.get(process.pid)?.table.entries.keys() ?? [])]
+  const old = Arbitraries.oneIn(next, 8)
+  const planned = Launch.plan(spec, old ? { ...facts, closeRange: false, openDescriptors } : facts)
+  if (Result.isFailure(planned)) {
+    tally.refused++
+    return []
+  }
+  const plan = Arbitraries.oneIn(next, 4) ? disorder(next, planned.success) : planned.success
+  tally.calls += plan.calls.length
+  const launched = yield* Effect.result(launcher.launch(plan))
+  const pid = Result.isSuccess(launched) ? launched.success.pid : before.next.pid
+  const predicted = SimulatedLaunch.run({ ...before, next: { ...before.next, pid } }, process.pid, plan)
+  const found = Result.isSuccess(launched) ? yield* look.view(launched.success) : launched.failure.message
+  if (Result.isSuccess(predicted) && typeof found !== "string") {
     tally.launched++
-    const exit = yield* launched.success.exit
-    if (exit._tag !== "Exited" || exit.code !== 0) return [`exit: ${JSON.stringify(exit)}`, Launch.explain(plan)]
-    const differences = ChildView.differences(predicted.success.view, Observer.readReport(report))
+    const { view } = predicted.success
+    const unknown = found.parentDeathSignal === RealWorld.UNKNOWN_SIGNAL
+    const wanted = unknown ? { ...view, parentDeathSignal: RealWorld.UNKNOWN_SIGNAL } : view
+    const differences = ChildView.differences(wanted, found)
     return differences.length === 0 ? [] : [...differences, Launch.explain(plan)]
-  })
+  }
+  tally.failed++
+  const seen = typeof found === "string" ? found : "it was started"
+  const wanted = Result.isSuccess(predicted)
+    ? "it starts"
+    : `launch failed at step ${predicted.failure.step}: ${Launch.formatCall(predicted.failure.call)} = ${predicted.failure.errno}`
+  return seen === wanted ? [] : [`outcome: expected ${wanted}, found ${seen}`, Launch.explain(plan)]
+})
 
-  const runAll = Effect.fnUntraced(function* (built: Observer.Observer, libc: Libc.Libc, tally: Tally) {
-    const next = Arbitraries.random(SEED)
-    const base = realpathSync(built.directory)
-    const report = Observer.reportFile(built, "report")
-    const directories = makeDirectories(base)
-    const program = realpathSync(built.program)
-    const files = RealWorld.tree([program, ...directories])
-    const umask = process.umask()
-    const dispose = (signal: number, how: number) => libc.call("signal", "address", ["i32", "address"], [signal, how])
-    for (let done = 0; done < CASES; done += BATCH) {
-      const opened = openBatch(libc, next, base)
-      for (const signal of FREE_SIGNALS) dispose(signal, Arbitraries.oneIn(next, 3) ? SIG_IGN : SIG_DFL)
-      process.umask(Arbitraries.pick(next, [0o022, 0o077, 0o002]))
-      try {
-        for (let index = 0; index < BATCH; index++) {
-          const missing = Arbitraries.oneIn(next, 40)
-          const spec = Arbitraries.launchSpec(next, {
-            program: Arbitraries.oneIn(next, 60) ? (directories[next(directories.length)] ?? program) : program,
-            argv: ["observer", "report", report],
-            sources: [0, 1, 2, ...opened, ...(missing ? [910] : [])],
-            below: Arbitraries.oneIn(next, 10) ? 3000 : 40,
-            directories: Arbitraries.oneIn(next, 2) ? directories : [directories[0]],
-            root: ROOT
-          })
-          const wrong = yield* oneCase(spec, files, report, next, tally)
-          if (wrong.length > 0) return expect.fail(`seed ${SEED}, case ${done + index}:\n${wrong.join("\n")}`)
-        }
-      } finally {
-        process.umask(umask)
-        for (const signal of FREE_SIGNALS) dispose(signal, SIG_DFL)
-        for (const fd of opened) closeSync(fd)
+const runAll = Effect.fnUntraced(function* (base: string, look: Look, cases: number, tally: Tally) {
+  const libc = Result.getOrThrow(Libc.open())
+  const next = Arbitraries.random(SEED)
+  const directories = makeDirectories(base)
+  const { program, argv } = look
+  const files = RealWorld.tree([program, ...directories])
+  const umask = process.umask()
+  const dispose = (signal: number, how: number) => libc.call("signal", "address", ["i32", "address"], [signal, how])
+  for (let done = 0; done < cases; done += BATCH) {
+    const opened = openBatch(libc, next, base)
+    for (const signal of FREE_SIGNALS) dispose(signal, Arbitraries.oneIn(next, 3) ? SIG_IGN : SIG_DFL)
+    process.umask(Arbitraries.pick(next, [0o022, 0o077, 0o002]))
+    try {
+      for (let index = 0; index < BATCH; index++) {
+        const missing = Arbitraries.oneIn(next, 40)
+        const spec = Arbitraries.launchSpec(next, {
+          program: Arbitraries.oneIn(next, 60) ? (directories[next(directories.length)] ?? program) : program,
+          argv,
+          sources: [0, 1, 2, ...opened, ...(missing ? [910] : [])],
+          below: Arbitraries.oneIn(next, 10) ? 3000 : 40,
+          directories: Arbitraries.oneIn(next, 2) ? directories : [directories[0]],
+          root: ROOT
+        })
+        const wrong = yield* oneCase(spec, files, look, next, tally)
+        if (wrong.length > 0) return expect.fail(`seed ${SEED}, case ${done + index}:\n${wrong.join("\n")}`)
       }
+    } finally {
+      process.umask(umask)
+      for (const signal of FREE_SIGNALS) dispose(signal, SIG_DFL)
+      for (const fd of opened) closeSync(fd)
     }
+  }
+})
+
+const compare = async (base: string, look: Look, cases: number): Promise<void> => {
+  const tally = { launched: 0, refused: 0, failed: 0, calls: 0 }
+  await Effect.runPromise(runAll(base, look, cases, tally).pipe(Effect.provide(LauncherLayer.layer)))
+  console.log(
+    `differential: ${tally.launched} children and ${tally.failed} failing launches compared, ${tally.calls} calls, ` +
+      `${tally.refused} wishes refused by the planner`
+  )
+  // Both kinds must have been seen, or this test has tested nothing.
+  expect(tally.launched).toBeGreaterThan(cases / 2)
+  expect(tally.failed).toBeGreaterThan(cases / 100)
+}
+
+const { available, reason } = Observer.compiler
+
+describe("random launches give the child that the simulated kernel predicts", () => {
+  it.skipIf(!available)(`${CASES} of them, as the child reports${reason}`, { timeout: 180_000 }, async () => {
+    using observer = Observer.build()
+    await compare(realpathSync(observer.directory), byReport(observer), CASES)
   })
 
-  it(`${CASES} random launches give the child that the simulated kernel predicts`, { timeout: 180_000 }, async () => {
-    const libc = Result.getOrThrow(Libc.open())
-    if (observer === undefined) throw new Error("the observer was not built")
-    const tally = { launched: 0, refused: 0, failed: 0, calls: 0 }
-    await Effect.runPromise(runAll(observer, libc, tally).pipe(Effect.provide(LauncherLayer.layer)))
-    console.log(
-      `differential: ${tally.launched} children and ${tally.failed} failing launches compared, ${tally.calls} calls, ` +
-        `${tally.refused} wishes refused by the planner`
-    )
-    // Both kinds must have been seen, or this test has tested nothing.
-    expect(tally.launched).toBeGreaterThan(CASES / 2)
-    expect(tally.failed).toBeGreaterThan(CASES / 100)
+  it("200 of them, as /proc shows a child, without a compiler", { timeout: 60_000 }, async () => {
+    using directory = temporaryDirectory()
+    chmodSync(directory.path, 0o755)
+    await compare(realpathSync(directory.path), byProc(), 200)
   })
 })

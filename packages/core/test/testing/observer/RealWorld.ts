@@ -1,7 +1,11 @@
-/** This process and the files around it as they are now, as a simulated kernel: where a prediction starts from. */
+/**
+ * Processes as /proc shows them: this one and the files around it as a simulated kernel, where a prediction starts from,
+ * and any other as the view it would report itself.
+ */
 import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs"
 import * as FdTable from "@handoff/core/FdTable"
 import type { LimitValue, Resource, ResourceLimit } from "@handoff/core/Launch"
+import type { ChildView } from "@handoff/core/testing/ChildView"
 import * as FileTree from "@handoff/core/testing/FileTree"
 import * as SimulatedKernel from "@handoff/core/testing/SimulatedKernel"
 import * as SimulatedProcess from "@handoff/core/testing/SimulatedProcess"
@@ -28,10 +32,13 @@ const RESOURCES: Readonly<Record<string, Resource>> = {
   "Max realtime timeout": "RTTIME"
 }
 
-const limits = (): SimulatedProcess.Limits => {
+/** A pid, or this process. */
+type Who = number | "self"
+
+const limits = (who: Who): SimulatedProcess.Limits => {
   const found: Partial<Record<Resource, ResourceLimit>> = {}
   const value = (text: string | undefined): LimitValue => (text === "unlimited" ? text : Number(text))
-  for (const line of readFileSync("/proc/self/limits", "utf8").split("\n")) {
+  for (const line of readFileSync(`/proc/${who}/limits`, "utf8").split("\n")) {
     const resource = RESOURCES[line.slice(0, 26).trim()]
     const [soft, hard] = line.slice(26).trim().split(/\s+/)
     if (resource !== undefined) found[resource] = { soft: value(soft), hard: value(hard) }
@@ -45,12 +52,14 @@ const signalSet = (mask: string | undefined): ReadonlyArray<number> => {
 }
 
 /** Numbers, names and flags of what is open. What closes while it is looked at (the directory itself) is left out. */
-const descriptors = (): ReadonlyArray<{ readonly fd: number; readonly name: string; readonly closeOnExec: boolean }> =>
-  readdirSync("/proc/self/fd").flatMap((text) => {
+const descriptors = (
+  who: Who
+): ReadonlyArray<{ readonly fd: number; readonly name: string; readonly closeOnExec: boolean }> =>
+  readdirSync(`/proc/${who}/fd`).flatMap((text) => {
     try {
-      const flags = /^flags:\s*([0-7]+)/m.exec(readFileSync(`/proc/self/fdinfo/${text}`, "utf8"))?.[1] ?? "0"
+      const flags = /^flags:\s*([0-7]+)/m.exec(readFileSync(`/proc/${who}/fdinfo/${text}`, "utf8"))?.[1] ?? "0"
       const closeOnExec = (Number.parseInt(flags, 8) & CLOSE_ON_EXEC) !== 0
-      return [{ fd: Number(text), name: readlinkSync(`/proc/self/fd/${text}`), closeOnExec }]
+      return [{ fd: Number(text), name: readlinkSync(`/proc/${who}/fd/${text}`), closeOnExec }]
     } catch {
       return []
     }
@@ -85,28 +94,21 @@ export const tree = (paths: ReadonlyArray<string>): FileTree.FileTree => {
   return FileTree.add(FileTree.empty, nodes)
 }
 
-/** A kernel with this process in it; the next child gets `nextPid`. */
-export const kernel = (files: FileTree.FileTree, nextPid: number): SimulatedKernel.Kernel => {
+/** What stat and status say. */
+const statusOf = (who: Who) => {
   const status = Object.fromEntries(
-    readFileSync("/proc/self/status", "utf8")
+    readFileSync(`/proc/${who}/status`, "utf8")
       .split("\n")
       .map((line) => line.split(":\t"))
   ) as Readonly<Record<string, string | undefined>>
-  const stat = readFileSync("/proc/self/stat", "utf8")
-  const [, , group, session] = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
+  const stat = readFileSync(`/proc/${who}/stat`, "utf8")
+  const [state = "?", parent, group, session] = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
   const numbers = (text: string | undefined) => (text ?? "").trim().split(/\s+/).filter(Boolean).map(Number)
-  const own = limits()
-  const open = descriptors()
-  const self = SimulatedProcess.make({
-    pid: process.pid,
-    parent: process.ppid,
+  return {
+    state,
+    parent: Number(parent),
     group: Number(group),
     session: Number(session),
-    table: FdTable.make(
-      SimulatedProcess.descriptorLimit(own.NOFILE),
-      open.map(({ fd, closeOnExec }) => [fd, { description: fd, closeOnExec }])
-    ),
-    workingDirectory: process.cwd(),
     umask: Number.parseInt(status.Umask ?? "0", 8),
     identity: {
       uid: numbers(status.Uid)[0] ?? -1,
@@ -114,18 +116,69 @@ export const kernel = (files: FileTree.FileTree, nextPid: number): SimulatedKern
       groups: numbers(status.Groups)
     },
     posixCapabilities: posixCapabilities(status.CapEff),
-    limits: own,
     signals: {
       blocked: signalSet(status.SigBlk),
       ignored: signalSet(status.SigIgn),
       caught: signalSet(status.SigCgt)
     },
     noNewPrivileges: status.NoNewPrivs === "1"
+  }
+}
+
+/** A kernel with this process in it; the next child gets `nextPid`. */
+export const kernel = (files: FileTree.FileTree, nextPid: number): SimulatedKernel.Kernel => {
+  const { state: _, ...status } = statusOf("self")
+  const own = limits("self")
+  const open = descriptors("self")
+  const self = SimulatedProcess.make({
+    ...status,
+    pid: process.pid,
+    table: FdTable.make(
+      SimulatedProcess.descriptorLimit(own.NOFILE),
+      open.map(({ fd, closeOnExec }) => [fd, { description: fd, closeOnExec }])
+    ),
+    workingDirectory: process.cwd(),
+    limits: own
   })
   const made = SimulatedKernel.make({ processes: [self], files })
   return {
     ...made,
     descriptions: new Map(open.map(({ fd, name }) => [fd, { _tag: "File", name, path: name, access: "read" }])),
     next: { ...made.next, pid: nextPid }
+  }
+}
+
+const strings = (path: string): ReadonlyArray<string> => readFileSync(path, "utf8").split("\0").slice(0, -1)
+
+/** What /proc does not tell: the parent-death signal. */
+export const UNKNOWN_SIGNAL = -1
+
+/** A process seen from outside; undefined while it is not asleep, so that a program that still starts is not judged. */
+export const view = (pid: number): ChildView | undefined => {
+  const { state, parent, group, session, umask, identity, signals, noNewPrivileges } = statusOf(pid)
+  if (state !== "S") return undefined
+  const open = [...descriptors(pid)].sort((a, b) => a.fd - b.fd)
+  return {
+    pid,
+    parent,
+    group,
+    session,
+    argv: strings(`/proc/${pid}/cmdline`),
+    environment: Object.fromEntries(
+      strings(`/proc/${pid}/environ`).map((text) => [
+        text.slice(0, text.indexOf("=")),
+        text.slice(text.indexOf("=") + 1)
+      ])
+    ),
+    descriptors: Object.fromEntries(open.map(({ fd, name }) => [fd, name])),
+    closeOnExec: open.filter(({ closeOnExec }) => closeOnExec).map(({ fd }) => fd),
+    workingDirectory: readlinkSync(`/proc/${pid}/cwd`),
+    umask,
+    identity,
+    limits: limits(pid),
+    blockedSignals: signals.blocked,
+    ignoredSignals: signals.ignored,
+    noNewPrivileges,
+    parentDeathSignal: UNKNOWN_SIGNAL
   }
 }
