@@ -15,7 +15,7 @@
  * can be a slot, which is all that {@link FdOperation} has.
  */
 import type { ErrnoName } from "@handoff/core/Errno"
-import type { LaunchPlan, LimitValue, Resource, SystemCall } from "@handoff/core/Launch"
+import { type LaunchPlan, type LimitValue, RESOURCES, type Resource, type SystemCall } from "@handoff/core/Launch"
 import type { FdRef } from "@handoff/core/PlacementPlan"
 import * as Signal from "@handoff/core/Signal"
 import * as Result from "effect/Result"
@@ -24,25 +24,6 @@ import * as Errno from "./Errno.ts"
 import { arenaBytes, ProgramWriter, type Size, type Tolerated } from "./internal/ProgramWriter.ts"
 import { numbers } from "./internal/SystemCallNumbers.ts"
 import type { Architecture } from "./trampoline/Code.ts"
-
-const RESOURCES: ReadonlyArray<Resource> = [
-  "CPU",
-  "FSIZE",
-  "DATA",
-  "STACK",
-  "CORE",
-  "RSS",
-  "NPROC",
-  "NOFILE",
-  "MEMLOCK",
-  "AS",
-  "LOCKS",
-  "SIGPENDING",
-  "MSGQUEUE",
-  "NICE",
-  "RTPRIO",
-  "RTTIME"
-]
 
 const F_DUPFD = 0
 const F_SETFD = 2

@@ -21,24 +21,9 @@ import * as Pidfd from "./Pidfd.ts"
 import * as Platform from "./Platform.ts"
 import * as Reaper from "./Reaper.ts"
 
-const CAPABILITIES: ReadonlyArray<Launch.LaunchCapability> = [
-  "placement",
-  "seal",
-  "group",
-  "session",
-  "umask",
-  "limits",
-  "identity",
-  "groups",
-  "working-directory",
-  "no-new-privileges",
-  "parent-death-signal",
-  "signals"
-]
-
 /** What this machine's launcher can do: everything, and `pid-stamp` where /proc/self names this process. */
 export const capabilitiesOf = (machine: { readonly pidStamp: boolean }): ReadonlySet<Launch.LaunchCapability> =>
-  new Set(machine.pidStamp ? [...CAPABILITIES, "pid-stamp" as const] : CAPABILITIES)
+  new Set(Launch.CAPABILITIES.filter((one) => one !== "pid-stamp" || machine.pidStamp))
 
 const isErrno = (code: unknown): code is ErrnoName => typeof code === "string" && code.startsWith("E")
 

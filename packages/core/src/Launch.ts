@@ -41,24 +41,27 @@ export { capabilityOf, forCapabilities, type Requirement, requirements } from ".
 export { fromJson, PlanJsonError, toJson } from "./internal/LaunchJson.ts"
 export { explain, formatCall, picture } from "./internal/LaunchText.ts"
 
-/** A resource of getrlimit(2) without its RLIMIT_ prefix. */
-export type Resource =
-  | "CPU"
-  | "FSIZE"
-  | "DATA"
-  | "STACK"
-  | "CORE"
-  | "RSS"
-  | "NPROC"
-  | "NOFILE"
-  | "MEMLOCK"
-  | "AS"
-  | "LOCKS"
-  | "SIGPENDING"
-  | "MSGQUEUE"
-  | "NICE"
-  | "RTPRIO"
-  | "RTTIME"
+/** The resources of getrlimit(2) without their RLIMIT_ prefix; the place in this list is Linux's number of each. */
+export const RESOURCES = [
+  "CPU",
+  "FSIZE",
+  "DATA",
+  "STACK",
+  "CORE",
+  "RSS",
+  "NPROC",
+  "NOFILE",
+  "MEMLOCK",
+  "AS",
+  "LOCKS",
+  "SIGPENDING",
+  "MSGQUEUE",
+  "NICE",
+  "RTPRIO",
+  "RTTIME"
+] as const
+
+export type Resource = (typeof RESOURCES)[number]
 
 /** A limit's value in the resource's own unit, or no limit at all. */
 export type LimitValue = number | "unlimited"
@@ -143,20 +146,23 @@ export interface LaunchPlan {
 }
 
 /** What a plan may need of a launcher beyond clone and exec; `requirements(plan)` computes it. */
-export type LaunchCapability =
-  | "placement"
-  | "seal"
-  | "group"
-  | "session"
-  | "umask"
-  | "limits"
-  | "identity"
-  | "groups"
-  | "working-directory"
-  | "no-new-privileges"
-  | "parent-death-signal"
-  | "pid-stamp"
-  | "signals"
+export const CAPABILITIES = [
+  "placement",
+  "seal",
+  "group",
+  "session",
+  "umask",
+  "limits",
+  "identity",
+  "groups",
+  "working-directory",
+  "no-new-privileges",
+  "parent-death-signal",
+  "pid-stamp",
+  "signals"
+] as const
+
+export type LaunchCapability = (typeof CAPABILITIES)[number]
 
 /** What makes a wish impossible to plan. */
 export type PlanErrorReason =

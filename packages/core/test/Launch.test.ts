@@ -153,21 +153,7 @@ describe("wishes that planning refuses, naming the culprit", () => {
 })
 
 describe("fitting a wish to a launcher", () => {
-  const all: ReadonlyArray<Launch.LaunchCapability> = [
-    "placement",
-    "seal",
-    "group",
-    "session",
-    "umask",
-    "limits",
-    "identity",
-    "groups",
-    "working-directory",
-    "no-new-privileges",
-    "parent-death-signal",
-    "pid-stamp",
-    "signals"
-  ]
+  const all = Launch.CAPABILITIES
   const fit = (spec: Launch.LaunchSpec, ...capabilities: ReadonlyArray<Launch.LaunchCapability>) =>
     Launch.forCapabilities(spec, new Set(capabilities))
 

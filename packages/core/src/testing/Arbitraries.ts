@@ -7,7 +7,7 @@
  */
 import type { Fd } from "../Fd.ts"
 import * as FdTable from "../FdTable.ts"
-import type { LaunchSpec, LimitValue, Resource, ResourceLimit } from "../Launch.ts"
+import { type LaunchSpec, type LimitValue, RESOURCES, type Resource, type ResourceLimit } from "../Launch.ts"
 import type { Placement } from "../Placement.ts"
 import type { SignalName } from "../Signal.ts"
 
@@ -83,25 +83,6 @@ const LEAST: Partial<Readonly<Record<Resource, number>>> = {
   NOFILE: 64,
   AS: 1 << 30
 }
-const RESOURCES = [
-  "CPU",
-  "FSIZE",
-  "DATA",
-  "STACK",
-  "CORE",
-  "RSS",
-  "NPROC",
-  "NOFILE",
-  "MEMLOCK",
-  "AS",
-  "LOCKS",
-  "SIGPENDING",
-  "MSGQUEUE",
-  "NICE",
-  "RTPRIO",
-  "RTTIME"
-] as const satisfies ReadonlyArray<Resource>
-
 const resourceLimit = (next: Random, resource: Resource): ResourceLimit => {
   const least = LEAST[resource] ?? 0
   const value = (): LimitValue =>

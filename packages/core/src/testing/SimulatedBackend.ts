@@ -60,21 +60,7 @@ export interface Options {
   readonly childDescriptorLimit?: Launch.ResourceLimit
 }
 
-export const ALL_CAPABILITIES: ReadonlySet<Launch.LaunchCapability> = new Set<Launch.LaunchCapability>([
-  "placement",
-  "seal",
-  "group",
-  "session",
-  "umask",
-  "limits",
-  "identity",
-  "groups",
-  "working-directory",
-  "no-new-privileges",
-  "parent-death-signal",
-  "pid-stamp",
-  "signals"
-])
+export const ALL_CAPABILITIES: ReadonlySet<Launch.LaunchCapability> = new Set(Launch.CAPABILITIES)
 
 const SELF = 100
 

@@ -3,7 +3,7 @@
  */
 import type { ExitStatus } from "../backend/Launcher.ts"
 import * as FdTable from "../FdTable.ts"
-import type { Resource, ResourceLimit } from "../Launch.ts"
+import { RESOURCES, type Resource, type ResourceLimit } from "../Launch.ts"
 
 export interface Identity {
   readonly uid: number
@@ -54,25 +54,6 @@ export interface SimulatedProcess {
   /** Present once it has ended: a zombie, until it is reaped. */
   readonly ended: ExitStatus | undefined
 }
-
-const RESOURCES: ReadonlyArray<Resource> = [
-  "CPU",
-  "FSIZE",
-  "DATA",
-  "STACK",
-  "CORE",
-  "RSS",
-  "NPROC",
-  "NOFILE",
-  "MEMLOCK",
-  "AS",
-  "LOCKS",
-  "SIGPENDING",
-  "MSGQUEUE",
-  "NICE",
-  "RTPRIO",
-  "RTTIME"
-]
 
 /** Linux's usual limits: 1024 descriptors of at most 4096, the rest unlimited. */
 export const defaultLimits = (): Limits =>
