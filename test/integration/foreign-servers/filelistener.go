@@ -1,8 +1,8 @@
 // A net/http server on descriptor 3. Its argument is its version.
 //
-// It does not end by Server.Shutdown alone: since Go 1.23 a connection that was accepted before Shutdown, and whose first
-// request is read after it, is closed without an answer (golang/go#75591). So it stops accepting first, and ends when
-// every connection it has accepted has had its answer.
+// It does not end by Server.Shutdown: a connection that was accepted before Shutdown, and whose first request is read
+// after it, is closed without an answer (golang/go#75591; seen with Go 1.26). So it stops accepting first, and ends when
+// every connection that it has accepted has had its answer.
 package main
 
 import (
