@@ -71,6 +71,26 @@ export const same = (what: string, found: unknown, wanted: unknown): Effect.Effe
 export const holds = (detail: string, condition: boolean): Effect.Effect<void, ContractViolation> =>
   condition ? Effect.void : Effect.fail(new ContractViolation({ detail }))
 
+const ATTEMPTS = 500
+const PAUSE_MS = 10
+
+/** Asks again until the answer is as it must become; a violation after five seconds. */
+export const eventually = <A, E, R>(
+  what: string,
+  ask: Effect.Effect<A, E, R>,
+  good: (answer: A) => boolean
+): Effect.Effect<A, E | ContractViolation, R> =>
+  Effect.gen(function* () {
+    for (let attempt = 1; ; attempt++) {
+      const answer = yield* ask
+      if (good(answer)) return answer
+      if (attempt === ATTEMPTS) {
+        return yield* new ContractViolation({ detail: `${what} is still ${JSON.stringify(answer)}` })
+      }
+      yield* Effect.sleep(PAUSE_MS)
+    }
+  })
+
 /** The error of an effect that must fail. */
 export const refused = <A, E, R>(
   what: string,

@@ -8,7 +8,7 @@ import { Notifications } from "../../backend/Notifications.ts"
 import { Processes } from "../../backend/Processes.ts"
 import { Sockets } from "../../backend/Sockets.ts"
 import * as Launch from "../../Launch.ts"
-import { type ContractCase, contractCase, Harness, holds, refused, same } from "./Case.ts"
+import { type ContractCase, contractCase, eventually, Harness, holds, refused, same } from "./Case.ts"
 
 const LOCAL = { _tag: "Tcp", host: "127.0.0.1", port: 0 } as const
 
@@ -263,12 +263,13 @@ export const processCases: ReadonlyArray<ContractCase<Processes | Launcher>> = [
       if (!capabilities.has("group") && !capabilities.has("session")) return { skipped: "no own group or session" }
       const harness = yield* Harness
       const child = yield* startCommand(harness.command("wrap"))
-      while ((yield* processes.groupMembers(child.pid)).length < 2) yield* Effect.sleep(5)
+      const members = processes.groupMembers(child.pid)
+      yield* eventually("members of the group", members, (pids) => pids.length === 2)
       yield* child.signal("SIGKILL")
       yield* child.exit
-      yield* same("members", (yield* processes.groupMembers(child.pid)).length, 1)
+      yield* same("members", (yield* members).length, 1)
       yield* child.signalGroup("SIGKILL")
-      while ((yield* processes.groupMembers(child.pid)).length > 0) yield* Effect.sleep(5)
+      yield* eventually("members of the killed group", members, (pids) => pids.length === 0)
       return undefined
     })
   )
