@@ -18,6 +18,7 @@ import { type FileError, Files } from "@handoff/core/backend/Files"
 import type { Fd } from "@handoff/core/Fd"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
@@ -45,7 +46,7 @@ export interface OutputLog {
   readonly lastLines: (generation: number) => Effect.Effect<ReadonlyArray<string>>
 }
 
-const CHUNK_BYTES = 64 * 1024
+const CHUNK_BYTES = 16 * 1024
 const POLL_MS = 250
 const MAX_LINE_CHARACTERS = 8192
 
@@ -78,27 +79,30 @@ const makeFollower = Effect.fnUntraced(function* (path: string, options: Options
       partial = partial.slice(MAX_LINE_CHARACTERS)
     }
   }
-  const readToEnd = Effect.scoped(
-    Effect.gen(function* () {
-      const file = yield* files.open(path, { flag: "r" })
-      const buffer = new Uint8Array(CHUNK_BYTES)
-      for (;;) {
-        const count = yield* file.read(buffer, { position: BigInt(offset) })
-        if (count === 0) break
-        offset += count
-        take(decoder.decode(buffer.subarray(0, count), { stream: true }))
-      }
-      if (offset > maxBytes) {
-        yield* files.truncate(path, 0)
-        offset = 0
-      }
-    })
-  )
+  const file = yield* Effect.option(files.open(path, { flag: "r" }))
+  const buffer = new Uint8Array(CHUNK_BYTES)
+  let ended = false
+
+  const readToEnd = Effect.gen(function* () {
+    // After its end the file is closed, and its descriptor may be somebody else's.
+    if (ended || Option.isNone(file)) return
+    for (;;) {
+      const count = yield* file.value.read(buffer, { position: BigInt(offset) })
+      if (count === 0) break
+      offset += count
+      take(decoder.decode(buffer.subarray(0, count), { stream: true }))
+    }
+    if (offset > maxBytes) {
+      yield* files.truncate(path, 0)
+      offset = 0
+    }
+  })
   // A file that can't be read (removed by hand, a full descriptor table) costs its lines, never the supervisor.
   const catchUp = lock.withPermit(Effect.ignore(readToEnd))
   const flush = Effect.sync(() => {
     if (partial !== "") push(partial)
     partial = ""
+    ended = true
   })
   const wakeups = Stream.merge(
     Stream.orElseSucceed(

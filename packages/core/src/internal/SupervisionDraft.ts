@@ -70,7 +70,6 @@ export const launch = (draft: Draft, command: Command, mustNotify: boolean): num
   set(draft, { generations: [...draft.state.generations, generation], nextGeneration: id + 1 })
   tell(draft, { _tag: "GenerationStarting", generation: id, command })
   setTimer(draft, `ready:${id}`, options.readiness.timeoutMs)
-  if (readiness.settle === "start") setTimer(draft, `settle:${id}`, options.readiness.settleMs)
   emit(draft, { _tag: "Launch", generation: id, command })
   return id
 }

@@ -398,6 +398,10 @@ const launched = (draft: Draft.Draft, generation: Generation, pid: number): void
     return
   }
   Draft.patch(draft, generation.id, { phase: "starting" })
+  // Only now: a short settle time must not be over before there is a process that could have settled.
+  if (generation.readiness.settling) {
+    Draft.setTimer(draft, `settle:${generation.id}`, draft.state.options.readiness.settleMs)
+  }
   Draft.emit(draft, { _tag: "Watch", generation: generation.id, everyMs: WATCH_STARTING_MS })
 }
 

@@ -127,6 +127,17 @@ describe("starting", () => {
     expect(driver.log.at(-1)).toEqual({ _tag: "Finish" })
   })
 
+  it("counts the settle time from the launch, however long that took", () => {
+    const driver = new Driver({ listeners: 0 })
+    driver.send({ _tag: "StartRequested", request: 1 })
+    driver.pass(1_000)
+    driver.launched(1)
+    driver.pass(249)
+    expect(driver.answer(1)).toBeUndefined()
+    driver.pass(1)
+    expect(driver.answer(1)).toEqual({ _tag: "Started", generation: 1, durationMs: 1_250 })
+  })
+
   it("kills what was launched after it had been given up", () => {
     const driver = new Driver()
     driver.send({ _tag: "StartRequested", request: 1 })
