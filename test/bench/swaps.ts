@@ -98,6 +98,12 @@ const swap = (socketPath: string): Promise<number> =>
 const startUp = async (starter: string, daemon: string, socket: string): Promise<number> =>
   Number((await promisify(execFile)(starter, [daemon, socket])).stdout)
 
+/** Memory goes up and down with each collection, so the lowest of the last quarter is compared with that of the first. */
+const growth = (resident: ReadonlyArray<number>): number => {
+  const quarter = Math.floor(resident.length / 4)
+  return Math.min(...resident.slice(-quarter)) - Math.min(...resident.slice(0, quarter))
+}
+
 export const run = async (): Promise<ReadonlyArray<Row>> => {
   await using processes = managedProcesses()
   using directory = temporaryDirectory("handoff-bench-")
@@ -109,18 +115,24 @@ export const run = async (): Promise<ReadonlyArray<Row>> => {
   const residentAtStart = residentMegabytes(pid)
   const before = await startUp(starter, daemon, directory.file("before.sock"))
   for (let round = 0; round < WARM_UP; round += 1) await swap(socket)
-  const residentBefore = residentMegabytes(pid)
   const times: Array<number> = []
-  for (let round = 0; round < SWAPS; round += 1) times.push(await swap(socket))
-  const residentAfter = residentMegabytes(pid)
+  const resident: Array<number> = []
+  for (let round = 0; round < SWAPS; round += 1) {
+    times.push(await swap(socket))
+    resident.push(residentMegabytes(pid))
+  }
   const startsUp = (before + (await startUp(starter, daemon, directory.file("after.sock")))) / 2
   return [
     { name: "start-up of the daemon from C", value: startsUp, unit: "ms" },
     { name: "swap to that daemon, request to verdict", value: median(times), unit: "ms" },
     { name: "swap less start-up", value: median(times) - startsUp, unit: "ms", goal: "at most 5" },
     { name: "supervisor's memory at start", value: residentAtStart, unit: "MB", goal: "at most 90" },
-    { name: `supervisor's memory after ${WARM_UP} swaps`, value: residentBefore, unit: "MB", goal: "at most 90" },
-    { name: `supervisor's memory after ${SWAPS + WARM_UP}`, value: residentAfter, unit: "MB", goal: "at most 90" },
-    { name: `growth over ${SWAPS} swaps`, value: residentAfter - residentBefore, unit: "MB", goal: "none: at most 5" }
+    {
+      name: `its memory after ${SWAPS} swaps`,
+      value: median(resident.slice(-Math.floor(SWAPS / 4))),
+      unit: "MB",
+      goal: "at most 90"
+    },
+    { name: `growth over ${SWAPS} swaps`, value: growth(resident), unit: "MB", goal: "none: at most 3" }
   ]
 }

@@ -1,9 +1,9 @@
 /**
- * Servers that nobody here wrote, unmodified, behind the real command: they take LISTEN_FDS from whoever starts them.
+ * Servers that nobody here wrote, unmodified, behind the real command as a person would type it. They take LISTEN_FDS from
+ * whoever starts them. (ForeignServers.test.ts looks into how such servers get ready, break and drain.)
  *
- *   gunicorn   takes LISTEN_FDS and says READY=1; its sync workers close each connection
- *   Go         net.FileListener and net/http, seen accepting; drains with care, so clients may keep their connections
- *   lighttpd   takes LISTEN_FDS, seen accepting; stops gracefully on SIGINT, and closes kept connections then
+ *   gunicorn   says READY=1; its sync workers close each connection
+ *   lighttpd   seen accepting; stops gracefully on SIGINT, and closes kept connections then
  */
 import { mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -17,7 +17,6 @@ import { requireTool } from "../support/Tools.ts"
 
 const SWAPS = 5
 const gunicorn = requireTool("gunicorn")
-const go = requireTool("go")
 const lighttpd = requireTool("lighttpd")
 
 beforeAll(ensureBuilt, BUILD_TIMEOUT)
@@ -34,6 +33,7 @@ interface Subject {
 const swapUnderLoad = async (processes: ManagedProcesses, directory: string, subject: Subject): Promise<void> => {
   const supervised = await supervise(processes, directory, {
     program: subject.program("0"),
+    environment: { PYTHONDONTWRITEBYTECODE: "1" },
     ...(subject.options === undefined ? {} : { options: subject.options }),
     ...(subject.port === undefined ? {} : { port: subject.port })
   })
@@ -56,25 +56,17 @@ describe(`${SWAPS} swaps under load fail no request of`, { timeout: 90_000 }, ()
   it.skipIf(!gunicorn.available)(`gunicorn${gunicorn.reason}`, async () => {
     await using processes = managedProcesses()
     using directory = temporaryDirectory()
-    const options = ["--workers", "2", "--chdir", join(import.meta.dirname, "third-party"), "--log-level", "warning"]
+    const options = [
+      "--workers",
+      "2",
+      "--chdir",
+      join(import.meta.dirname, "foreign-servers"),
+      "--log-level",
+      "warning"
+    ]
     await swapUnderLoad(processes, directory.path, {
-      program: (version) => ["env", `VERSION=${version}`, gunicorn.path ?? "", ...options, "application:application"],
+      program: (version) => [gunicorn.path ?? "", ...options, `application:create('${version}')`],
       load: { kept: 0, fresh: 8 }
-    })
-  })
-
-  it.skipIf(!go.available)(`Go's net/http on net.FileListener${go.reason}`, async () => {
-    await using processes = managedProcesses()
-    using directory = temporaryDirectory()
-    const binary = directory.file("server")
-    const built = await processes.run(go.path ?? "", ["build", "-o", binary, "."], {
-      cwd: join(import.meta.dirname, "go"),
-      env: { ...process.env, GOFLAGS: "-mod=mod", GOTOOLCHAIN: "local", CGO_ENABLED: "0" }
-    })
-    expect(built.code, built.stderr).toBe(0)
-    await swapUnderLoad(processes, directory.path, {
-      program: (version) => [binary, version],
-      load: { kept: 8, fresh: 8 }
     })
   })
 

@@ -1,3 +1,0 @@
-module handoff.test/server
-
-go 1.19
