@@ -6,6 +6,7 @@
  */
 import * as Address from "@handoff/core/Address"
 import { type ListeningSocket, Sockets } from "@handoff/core/backend/Sockets"
+import * as ListenEnvironment from "@handoff/core/ListenEnvironment"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { ListenerOptions } from "./Supervisor.ts"
@@ -16,16 +17,13 @@ export interface Listener {
   readonly socket: ListeningSocket
 }
 
-// systemd's rule for names in LISTEN_FDNAMES: sd_listen_fds_with_names(3).
-const isName = (name: string): boolean => /^[\x20-\x39\x3b-\x7e]{1,255}$/.test(name)
-
 const setupError = (name: string) => (error: { readonly message: string }) =>
   new SetupError({ subject: `listener "${name}"`, detail: error.message })
 
 const bind = (name: string, wish: string | ListenerOptions) =>
   Effect.gen(function* () {
     const sockets = yield* Sockets
-    if (!isName(name)) {
+    if (!ListenEnvironment.isName(name)) {
       return yield* new SetupError({
         subject: `listener "${name}"`,
         detail: "a name has 1 to 255 printable ASCII characters and no colon"
