@@ -15,12 +15,20 @@ import type { SignalName } from "../Signal.ts"
 export type ExitStatus =
   | { readonly _tag: "Exited"; readonly code: number }
   | { readonly _tag: "Signaled"; readonly signal: string; readonly coreDumped: boolean }
+  /** It was not our child: it is gone, and whoever inherited it got its status. */
+  | { readonly _tag: "Unknown" }
 
 /** `exited with status 1`, `killed by SIGKILL`. */
-export const formatExit = (status: ExitStatus): string =>
-  status._tag === "Exited"
-    ? `exited with status ${status.code}`
-    : `killed by ${status.signal}${status.coreDumped ? " (core dumped)" : ""}`
+export const formatExit = (status: ExitStatus): string => {
+  switch (status._tag) {
+    case "Exited":
+      return `exited with status ${status.code}`
+    case "Signaled":
+      return `killed by ${status.signal}${status.coreDumped ? " (core dumped)" : ""}`
+    case "Unknown":
+      return "is gone (it was adopted, so its status is not known)"
+  }
+}
 
 /** A started child. It belongs to whoever launched it and is not ended when a scope closes. */
 export interface Process {
