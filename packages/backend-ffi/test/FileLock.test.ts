@@ -1,6 +1,7 @@
 import { readdirSync, readlinkSync, statSync } from "node:fs"
 import { join } from "node:path"
 import * as FileLock from "@handoff/backend-ffi/FileLock"
+import * as Flock from "@handoff/backend-ffi/Flock"
 import * as Libc from "@handoff/backend-ffi/Libc"
 import { Locks } from "@handoff/core/backend/Locks"
 import * as Effect from "effect/Effect"
@@ -81,5 +82,25 @@ describe("a file lock", () => {
     expect(await run(Effect.flip(acquire(path)))).toMatchObject({
       reason: { _tag: "CallFailed", call: "open", errno: "ENOENT" }
     })
+  })
+})
+
+describe("a lock taken by plain functions", () => {
+  it("is refused to a second taker until it is unlocked, also while a copy of its descriptor is open", () => {
+    const path = join(tempDir(), "lock")
+    const libc = Result.getOrThrow(Libc.open())
+    const before = fdCount()
+    const lock = Result.getOrThrow(Flock.tryLock(path))
+    expect(Flock.tryLock(path)).toMatchObject({ failure: { _tag: "Held", holder: process.pid } })
+    const copy = libc.call("dup", "i32", ["i32"], [lock.fd]).value
+    Flock.unlock(lock)
+    Flock.unlock(Result.getOrThrow(Flock.tryLock(path)))
+    libc.call("close", "i32", ["i32"], [copy])
+    expect(fdCount()).toBe(before)
+  })
+
+  it("names the call that failed", () => {
+    const failure = { _tag: "CallFailed", call: "open", errno: "ENOENT" }
+    expect(Flock.tryLock(join(tempDir(), "missing", "lock"))).toMatchObject({ failure })
   })
 })
