@@ -40,7 +40,7 @@ export const messages: ReadonlyArray<Message> = [
 export const incumbentOptions: Incumbent.Options = { ...Incumbent.defaults, pid: 10, buildId: new Uint8Array(0) }
 export const successorOptions: Successor.Options = { ...Successor.defaults, pid: 20, buildId: new Uint8Array(0) }
 
-type Row = readonly [phase: string, event: string, next: string, commands: string]
+export type Row = readonly [phase: string, event: string, next: string, commands: string]
 
 interface Outcome {
   readonly state: { readonly phase: string }
@@ -48,7 +48,7 @@ interface Outcome {
   readonly violation: unknown
 }
 
-const words = (name: string): string => name.replaceAll(/(?<=[a-z])[A-Z]/g, (letter) => ` ${letter}`).toLowerCase()
+export const words = (name: string): string => name.replaceAll(/(?<=[a-z])[A-Z]/g, (letter) => ` ${letter}`).toLowerCase()
 
 const command = (one: Incumbent.Command | Successor.Command): ReadonlyArray<string> => {
   if (one._tag === "Send") return [`send ${one.message._tag}`]
@@ -70,7 +70,7 @@ const row = (phase: string, event: string, outcome: Outcome): ReadonlyArray<Row>
 }
 
 /** Events of a phase with the same outcome share a line. */
-const merge = (rows: ReadonlyArray<Row>): ReadonlyArray<Row> => {
+export const merge = (rows: ReadonlyArray<Row>): ReadonlyArray<Row> => {
   const merged = new Map<string, Row>()
   for (const [phase, event, next, commands] of rows) {
     const key = `${phase}|${next}|${commands}`
@@ -80,7 +80,7 @@ const merge = (rows: ReadonlyArray<Row>): ReadonlyArray<Row> => {
   return [...merged.values()]
 }
 
-const layout = (rows: ReadonlyArray<Row>): ReadonlyArray<string> => {
+export const layout = (rows: ReadonlyArray<Row>): ReadonlyArray<string> => {
   const all: ReadonlyArray<Row> = [["phase", "event", "next", "commands"], ...rows]
   const width = (column: 0 | 1 | 2) => Math.max(...all.map((one) => one[column].length)) + 2
   const widths = [width(0), width(1), width(2)] as const
