@@ -4,6 +4,7 @@
  * Each service has a layer of its own in its module, to be taken alone beside services from elsewhere. Building the layer
  * opens the C library; nothing else is opened until a service is used.
  */
+import type { Channels } from "@handoff/core/backend/Channels"
 import type { Executables } from "@handoff/core/backend/Executables"
 import type { Files } from "@handoff/core/backend/Files"
 import type { Launcher } from "@handoff/core/backend/Launcher"
@@ -12,6 +13,7 @@ import type { Notifications } from "@handoff/core/backend/Notifications"
 import type { Processes } from "@handoff/core/backend/Processes"
 import type { Sockets } from "@handoff/core/backend/Sockets"
 import * as Layer from "effect/Layer"
+import * as ChannelsLayer from "./Channels.ts"
 import * as ExecutablesLayer from "./Executables.ts"
 import * as FileLock from "./FileLock.ts"
 import * as FilesLayer from "./Files.ts"
@@ -22,7 +24,7 @@ import * as SocketsLayer from "./Sockets.ts"
 import type { UnsupportedPlatform } from "./UnsupportedPlatform.ts"
 
 /** What {@link layer} provides. */
-export type Services = Launcher | Executables | Sockets | Notifications | Locks | Processes | Files
+export type Services = Launcher | Executables | Sockets | Channels | Notifications | Locks | Processes | Files
 
 /**
  * Every service of a backend. Fails with `UnsupportedPlatform` where the C library can't be used.
@@ -34,6 +36,7 @@ export const layer: Layer.Layer<Services, UnsupportedPlatform> = Layer.mergeAll(
   LauncherLayer.layer,
   ExecutablesLayer.layer,
   SocketsLayer.layer,
+  ChannelsLayer.layer,
   NotificationsLayer.layer,
   FileLock.layer,
   ProcessView.layer,

@@ -12,14 +12,26 @@
  * passed; its last answer stands until then. So a server with thousands of connections takes some 5 % of the event loop for
  * each part, and what is seen of it is up to a second old.
  *
+ * What survival needs is in modules of its own: finding processes (ProcessSearch.ts), copying a socket out of one
+ * (SocketCopy.ts), watching one that is no child (Adoption.ts).
+ *
  * Limits: only processes of the same user, or root, can be looked into; others are seen as not waiting.
  */
-import { Processes, type ProcessIdentity, type ProcessObservation } from "@handoff/core/backend/Processes"
+import { closeSync } from "node:fs"
+import { CopyError, type ProcessCapability, Processes, type ProcessObservation } from "@handoff/core/backend/Processes"
 import type { ListeningSocket } from "@handoff/core/backend/Sockets"
+import type { Fd } from "@handoff/core/Fd"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
+import * as Adoption from "./Adoption.ts"
+import * as Libc from "./Libc.ts"
+import * as Pidfd from "./Pidfd.ts"
+import { identify } from "./ProcessIdentity.ts"
+import * as ProcessSearch from "./ProcessSearch.ts"
 import * as ProcessTree from "./ProcessTree.ts"
 import * as ProcNet from "./ProcNet.ts"
+import * as SocketCopy from "./SocketCopy.ts"
 import * as SocketDiagnosis from "./SocketDiagnosis.ts"
 
 type Listener = Pick<ListeningSocket, "inode" | "address">
@@ -170,15 +182,6 @@ const makeCount = () => {
   }
 }
 
-let bootId: string | undefined
-
-const identify = (pid: number): ProcessIdentity | undefined => {
-  const stat = ProcessTree.statOf(pid)
-  if (!ProcessTree.isAlive(stat)) return undefined
-  bootId ??= ProcNet.readText("/proc/sys/kernel/random/boot_id").trim()
-  return { pid, startTime: stat.startTime, bootId }
-}
-
 /** False when nobody, not even a zombie, is in the group: one call instead of a look at every process. */
 const groupExists = (group: number): boolean => {
   try {
@@ -207,7 +210,17 @@ const makeGroupMembers = (): ((group: number) => ReadonlyArray<number>) => {
   }
 }
 
+const pidfdCalls = (): Pidfd.PidfdCalls | undefined => {
+  const libc = Libc.open()
+  // Libc.open has refused other architectures.
+  return Result.isSuccess(libc) ? Pidfd.calls(libc.success, process.arch === "arm64" ? "arm64" : "x64") : undefined
+}
+
+const EVERYWHERE: ReadonlyArray<ProcessCapability> = ["waiting", "connections", "identity", "group", "adopt", "locks"]
+
 const make = (): Processes["Service"] => {
+  const pidfds = pidfdCalls()
+  const copies = pidfds !== undefined && Pidfd.copyObstacle(pidfds) === undefined
   const sparingDescriptors = makeSparing<Descriptors>()
   const sparingWaits = makeSparing<ReadonlySet<number>>()
   const count = makeCount()
@@ -230,11 +243,30 @@ const make = (): Processes["Service"] => {
     return { pids, waitingOn: [...waitingOn], connections: count(pid, tree, listeners) }
   }
 
+  /** The process and the group it leads: itself first. */
+  const family = (pid: number): ReadonlyArray<number> => [...new Set([pid, ...groupMembers(pid)])]
+
+  const copySocket = (pid: number, inode: number): Result.Result<Fd, CopyError> => {
+    const copied =
+      pidfds === undefined
+        ? Result.fail({ _tag: "CallFailed", call: "pidfd_open", errno: "ENOSYS" } as const)
+        : SocketCopy.copySocket(pidfds, family(pid), inode)
+    return Result.mapError(copied, (reason) => new CopyError({ pid, inode, reason }))
+  }
+
   return {
-    capabilities: new Set(["waiting", "connections", "identity", "group"]),
+    capabilities: new Set([...EVERYWHERE, ...(copies ? ["copy" as const] : [])]),
     observe: (pid, listeners) => Effect.sync(() => observe(pid, listeners)),
     identify: (pid) => Effect.sync(() => identify(pid)),
-    groupMembers: (group) => Effect.sync(() => groupMembers(group))
+    groupMembers: (group) => Effect.sync(() => groupMembers(group)),
+    startedWith: (variable, value) => Effect.sync(() => ProcessSearch.startedWith(variable, value)),
+    copySocket: (pid, inode) =>
+      Effect.acquireRelease(
+        Effect.suspend(() => Effect.fromResult(copySocket(pid, inode))),
+        (fd) => Effect.sync(() => closeSync(fd))
+      ),
+    adopt: Adoption.make(pidfds, groupMembers),
+    holdsLock: (pid, fileName) => Effect.sync(() => ProcessSearch.holdsLock(family(pid), fileName))
   }
 }
 

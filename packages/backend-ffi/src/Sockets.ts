@@ -19,7 +19,6 @@ import * as Address from "@handoff/core/Address"
 import {
   type ListeningSocket,
   type ListenOptions,
-  type PeerCredentials,
   SocketError,
   type SocketErrorReason,
   Sockets
@@ -30,6 +29,7 @@ import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import * as InheritedSocket from "./InheritedSocket.ts"
 import * as Libc from "./Libc.ts"
+import * as PeerCredentials from "./PeerCredentials.ts"
 import * as ProcNet from "./ProcNet.ts"
 import * as SocketAddress from "./SocketAddress.ts"
 import * as Calls from "./SocketCalls.ts"
@@ -216,17 +216,6 @@ const asReason = (fd: Fd, refusal: InheritedSocket.Refusal): SocketErrorReason =
   }
 }
 
-const peerCredentials = (calls: Calls.SocketCalls, fd: Fd): Result.Result<PeerCredentials, SocketErrorReason> => {
-  const bytes = calls.optionBytes(fd, Calls.SOL_SOCKET, Calls.SO_PEERCRED, 12)
-  if (Result.isFailure(bytes)) {
-    return Result.fail(bytes.failure.errno === "ENOTSOCK" ? { _tag: "NotASocket", fd } : bytes.failure)
-  }
-  const [pid, uid, gid] = [0, 4, 8].map((offset) => bytes.success.readInt32LE(offset)) as [number, number, number]
-  // A socket without a peer answers 0, -1, -1.
-  if (pid === 0) return Result.fail({ _tag: "CallFailed", call: "getsockopt", errno: "ENOTCONN" })
-  return Result.succeed({ pid, uid, gid })
-}
-
 const make = (calls: Calls.SocketCalls): Sockets["Service"] => {
   const subject = (fd: Fd) => (reason: SocketErrorReason) => new SocketError({ subject: `fd ${fd}`, reason })
   const pair = Effect.acquireRelease(
@@ -242,7 +231,7 @@ const make = (calls: Calls.SocketCalls): Sockets["Service"] => {
     listen: listen(calls),
     pair,
     peerCredentials: (fd) =>
-      Effect.suspend(() => Effect.fromResult(peerCredentials(calls, fd)).pipe(Effect.mapError(subject(fd)))),
+      Effect.suspend(() => Effect.fromResult(PeerCredentials.ofPeer(calls, fd)).pipe(Effect.mapError(subject(fd)))),
     inspect: (fd) =>
       Effect.suspend(() =>
         Effect.fromResult(InheritedSocket.factsOf(calls, fd)).pipe(

@@ -36,6 +36,7 @@ import * as SimulatedKernel from "./SimulatedKernel.ts"
 import * as SimulatedLaunch from "./SimulatedLaunch.ts"
 import * as SimulatedProcess from "./SimulatedProcess.ts"
 import * as SimulatedServices from "./SimulatedServices.ts"
+import * as SimulatedSignal from "./SimulatedSignal.ts"
 import { Simulation } from "./Simulation.ts"
 import * as SimulationDriver from "./SimulationDriver.ts"
 
@@ -125,25 +126,7 @@ const launchOn =
 
 const makeProcess = (driver: SimulationDriver.SimulationDriver, pid: number): Process => {
   const send = (name: SignalName, targets: (kernel: SimulatedKernel.Kernel) => ReadonlyArray<number>) =>
-    Effect.flatMap(
-      driver.use((machine, now) => {
-        const sender = SimulatedKernel.alive(machine.kernel, driver.self)
-        const found = targets(machine.kernel)
-        const permitted = found.filter((target) => {
-          const one = SimulatedKernel.alive(machine.kernel, target)
-          return sender !== undefined && one !== undefined && SimulatedKernel.maySignal(sender, one)
-        })
-        let next = machine
-        for (const target of permitted) next = ProgramMachine.signal(next, target, name, now)
-        return { machine: next, value: { found: found.length, permitted: permitted.length } }
-      }),
-      ({ found, permitted }) =>
-        found > 0 && permitted === 0
-          ? Effect.fail(
-              new LaunchError({ reason: { _tag: "ParentCallFailed", call: `kill(${pid}, ${name})`, errno: "EPERM" } })
-            )
-          : Effect.succeed(found > 0)
-    )
+    SimulatedSignal.send(driver, pid, name, targets)
   return {
     pid,
     exit: Deferred.await(driver.exitOf(pid)),

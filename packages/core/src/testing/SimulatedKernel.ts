@@ -98,7 +98,7 @@ export const alive = (kernel: Kernel, pid: number): SimulatedProcess | undefined
   return found === undefined || found.ended !== undefined ? undefined : found
 }
 
-const living = (kernel: Kernel): ReadonlyArray<SimulatedProcess> =>
+export const living = (kernel: Kernel): ReadonlyArray<SimulatedProcess> =>
   [...kernel.processes.values()].filter((one) => one.ended === undefined)
 
 /** What is open at a descriptor. */
@@ -143,6 +143,17 @@ export const install = (
     ),
     value: fd
   }
+}
+
+/** Gives a process a descriptor, close-on-exec, of a description that is open somewhere: what pidfd_getfd(2) does. */
+export const share = (kernel: Kernel, pid: number, key: number): Done<Fd> | ErrnoName => {
+  const owner = alive(kernel, pid)
+  if (owner === undefined) return "ESRCH"
+  if (!kernel.descriptions.has(key)) return "EBADF"
+  const draft = FdTableDraft.make(owner.table)
+  const fd = FdTableDraft.open(draft, key, true)
+  if (typeof fd === "string") return fd
+  return { kernel: withProcess(kernel, { ...owner, table: FdTableDraft.freeze(draft) }), value: fd }
 }
 
 /** close(2) */

@@ -26,11 +26,11 @@ import type { Fd } from "../Fd.ts"
 import * as FileTree from "./FileTree.ts"
 import type { Kernel } from "./SimulatedKernel.ts"
 import * as SimulatedKernel from "./SimulatedKernel.ts"
+import * as SimulatedProcesses from "./SimulatedProcesses.ts"
 import type { SimulationDriver } from "./SimulationDriver.ts"
 
 /** sizeof(sun_path) less its NUL: unix(7). */
 const MAX_PATH_BYTES = 107
-const CLOCK_TICKS_MS = 10
 
 const closing = (driver: SimulationDriver, fd: Fd): Effect.Effect<void, never, Scope.Scope> =>
   Effect.addFinalizer(() => driver.call((kernel) => SimulatedKernel.close(kernel, driver.self, fd)))
@@ -205,37 +205,6 @@ const makeNotifications = (driver: SimulationDriver) =>
     })
   })
 
-const EVERYTHING: ReadonlySet<ProcessCapability> = new Set(["waiting", "connections", "identity", "group"])
-
-const makeProcesses = (driver: SimulationDriver, capabilities: ReadonlySet<ProcessCapability>) =>
-  Processes.of({
-    capabilities,
-    observe: (pid, listeners) =>
-      Effect.map(driver.machine, ({ kernel, lives }) => {
-        const pids = SimulatedKernel.descendants(kernel, pid)
-        const asked = listeners.map((listener) => listener.inode)
-        const waiting = new Set(pids.flatMap((one) => lives.get(one)?.accepting ?? []))
-        const counts = pids.flatMap((one) => [...(lives.get(one)?.connections ?? [])])
-        return {
-          pids,
-          waitingOn: capabilities.has("waiting") ? asked.filter((inode) => waiting.has(inode)) : [],
-          connections: capabilities.has("connections")
-            ? counts.reduce((sum, [inode, count]) => (asked.includes(inode) ? sum + count : sum), 0)
-            : 0
-        }
-      }),
-    identify: (pid) =>
-      Effect.map(driver.machine, ({ kernel }) => {
-        const one = SimulatedKernel.alive(kernel, pid)
-        if (one === undefined || !capabilities.has("identity")) return undefined
-        return { pid, startTime: Math.floor(one.startTime / CLOCK_TICKS_MS), bootId: kernel.bootId }
-      }),
-    groupMembers: (group) =>
-      Effect.map(driver.machine, ({ kernel }) =>
-        capabilities.has("group") ? SimulatedKernel.groupMembers(kernel, group) : []
-      )
-  })
-
 const makeLocks = (driver: SimulationDriver) =>
   Locks.of({
     acquire: Effect.fnUntraced(function* (path) {
@@ -258,12 +227,12 @@ const makeLocks = (driver: SimulationDriver) =>
   })
 
 /** All of them, for one simulation. */
-export const layer = (driver: SimulationDriver, capabilities: ReadonlySet<ProcessCapability> = EVERYTHING) =>
+export const layer = (driver: SimulationDriver, capabilities?: ReadonlySet<ProcessCapability>) =>
   Layer.mergeAll(
     Layer.succeed(Executables, makeExecutables(driver)),
     Layer.succeed(Sockets, makeSockets(driver)),
     Layer.succeed(Files, makeFiles(driver)),
     Layer.succeed(Notifications, makeNotifications(driver)),
-    Layer.succeed(Processes, makeProcesses(driver, capabilities)),
+    Layer.succeed(Processes, SimulatedProcesses.make(driver, capabilities)),
     Layer.succeed(Locks, makeLocks(driver))
   )

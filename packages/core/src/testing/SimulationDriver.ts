@@ -27,6 +27,8 @@ export interface SimulationDriver {
   ) => Effect.Effect<A>
   /** A call on the kernel: changes nothing if it gives an errno. */
   readonly call: <A, E extends string>(f: (kernel: Kernel) => SimulatedKernel.Done<A> | E) => Effect.Effect<A | E>
+  /** Waits until `f` gives something; it is asked again whenever the kernel has changed. */
+  readonly until: <A>(f: (machine: Machine) => A | undefined) => Effect.Effect<A>
   /** Completed when a child of ours has ended and was reaped. */
   readonly exitOf: (pid: number) => Deferred.Deferred<ExitStatus>
   readonly mailbox: (path: string) => Queue.Queue<Notification>
@@ -40,6 +42,8 @@ export const make = (initial: Kernel, self: number): Effect.Effect<SimulationDri
     let machine = ProgramMachine.make(initial)
     const armed = new Set<number>()
     const exits = new Map<number, Deferred.Deferred<ExitStatus>>()
+    const watchers = new Set<() => void>()
+    let seen = initial
     const mailboxes = new Map<string, Queue.Queue<Notification>>()
 
     const exitOf = (pid: number): Deferred.Deferred<ExitStatus> => {
@@ -60,6 +64,11 @@ export const make = (initial: Kernel, self: number): Effect.Effect<SimulationDri
         if (mailbox !== undefined) Queue.offerUnsafe(mailbox, notification)
       }
       machine = { ...machine, datagrams: [] }
+      if (machine.kernel === seen) return
+      seen = machine.kernel
+      const woken = [...watchers]
+      watchers.clear()
+      for (const wake of woken) wake()
     }
 
     const arm: Effect.Effect<void> = Effect.suspend(() => {
@@ -87,6 +96,21 @@ export const make = (initial: Kernel, self: number): Effect.Effect<SimulationDri
 
     const tick: Effect.Effect<void> = use((current) => ({ machine: current, value: undefined }))
 
+    /** Watching begins in the same turn as the look, so no change falls between. */
+    const until = <A>(f: (machine: Machine) => A | undefined): Effect.Effect<A> =>
+      use((current) => ({ machine: current, value: current })).pipe(
+        Effect.flatMap(() =>
+          Effect.callback<A | undefined>((resume) => {
+            const found = f(machine)
+            if (found !== undefined) return resume(Effect.succeed(found))
+            const wake = () => resume(Effect.succeed(undefined))
+            watchers.add(wake)
+            return Effect.sync(() => watchers.delete(wake))
+          })
+        ),
+        Effect.flatMap((found) => (found === undefined ? until(f) : Effect.succeed(found)))
+      )
+
     const call = <A, E extends string>(f: (kernel: Kernel) => SimulatedKernel.Done<A> | E): Effect.Effect<A | E> =>
       use<A | E>((current) => {
         const done = f(current.kernel)
@@ -100,6 +124,7 @@ export const make = (initial: Kernel, self: number): Effect.Effect<SimulationDri
       machine: use((current) => ({ machine: current, value: current })),
       use,
       call,
+      until,
       exitOf,
       mailbox: (path) => {
         const known = mailboxes.get(path)
