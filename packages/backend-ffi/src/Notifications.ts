@@ -34,7 +34,7 @@ import * as Libc from "./Libc.ts"
 import * as SocketAddress from "./SocketAddress.ts"
 import * as Calls from "./SocketCalls.ts"
 
-export { send } from "./Notify.ts"
+export { send, sendDescriptors } from "./Notify.ts"
 
 const MAX_DATAGRAM = 4096
 /** What a waiting reader may leave unread; later ones are dropped, so that a flood can't fill the memory. */
