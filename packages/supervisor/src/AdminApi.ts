@@ -4,7 +4,8 @@
  *   GET  /status    the status as JSON
  *   GET  /events    JSON lines of everything that happens, until the client leaves or the supervisor ends
  *   GET  /metrics   Prometheus text
- *   POST /swap      optional body {"command": {"argv": [...], "environment"?: {...}, "workingDirectory"?: "/..."}};
+ *   POST /swap      optional body {"command"?: {"argv": [...], "environment"?: {...}, "workingDirectory"?: "/..."},
+ *                   "mode"?: "auto" | "sealed" | "overlap" | "exclusive"};
  *                   JSON lines of what happens, the last one is the verdict: SwapEnded or SwapRefused
  *   POST /rollback  the same, to the command before
  *   POST /abort     asks the running swap to end; its own caller gets the verdict
@@ -40,6 +41,7 @@ import * as AdminSocket from "./AdminSocket.ts"
 import * as Metrics from "./Metrics.ts"
 import { Supervisor, type SupervisorEvent, type SwapReport } from "./Supervisor.ts"
 import { formatRefusal, type SwapError } from "./SupervisorError.ts"
+import * as SwapMode from "./SwapMode.ts"
 import * as SwapText from "./SwapText.ts"
 
 type Lines = Queue.Queue<AdminLine, Cause.Done>
@@ -135,10 +137,11 @@ const CommandSchema = Schema.Struct({
   environment: Schema.optionalKey(Schema.Record(Schema.String, Schema.String)),
   workingDirectory: Schema.optionalKey(Schema.String)
 })
-const decodeBody = Schema.decodeUnknownResult(Schema.Struct({ command: Schema.optionalKey(CommandSchema) }), {
-  errors: "first",
-  onExcessProperty: "error"
+const BodySchema = Schema.Struct({
+  command: Schema.optionalKey(CommandSchema),
+  mode: Schema.optionalKey(Schema.Literals(SwapMode.modes))
 })
+const decodeBody = Schema.decodeUnknownResult(BodySchema, { errors: "first", onExcessProperty: "error" })
 
 /** What is wrong with a command beyond its shape; undefined when nothing is. */
 const commandProblem = (command: Command): { readonly at: string; readonly message: string } | undefined => {
@@ -165,7 +168,7 @@ const pathIn = (text: string): string => {
 
 const readSwapBody = (text: string) => {
   if (text.length > MAX_BODY_BYTES) return { response: failure(413, "body", `may have ${MAX_BODY_BYTES} bytes`) }
-  if (text.trim() === "") return { command: undefined }
+  if (text.trim() === "") return {}
   let parsed: unknown
   try {
     parsed = JSON.parse(text)
@@ -178,9 +181,9 @@ const readSwapBody = (text: string) => {
     const [first = message] = message.split("\n")
     return { response: failure(400, pathIn(message) || "body", first) }
   }
-  const { command } = decoded.success
+  const { command, mode } = decoded.success
   const problem = command === undefined ? undefined : commandProblem(command)
-  return problem === undefined ? { command } : { response: failure(400, problem.at, problem.message) }
+  return problem === undefined ? { command, mode } : { response: failure(400, problem.at, problem.message) }
 }
 
 const postSwap = (hub: Hub) =>
@@ -191,7 +194,8 @@ const postSwap = (hub: Hub) =>
     if (body._tag === "None") return failure(400, "body", "could not be read")
     const read = readSwapBody(body.value)
     if (read.response !== undefined) return read.response
-    return yield* swapRoute(hub, supervisor.swap(read.command))
+    const swap: SwapMode.Swap<Command, SwapReport, SwapError> = supervisor.swap
+    return yield* swapRoute(hub, swap(read.command, read.mode === undefined ? {} : { mode: read.mode }))
   })
 
 const postAbort = Effect.gen(function* () {

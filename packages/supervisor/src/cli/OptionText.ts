@@ -58,6 +58,10 @@ export const variable = (text: string): Parsed<readonly [string, string]> => {
   return Result.succeed([key, text.slice(equals + 1)])
 }
 
+/** A path, as it is. */
+export const path = (text: string): Parsed<string> =>
+  text === "" || text.includes("\0") ? Result.fail("a path") : Result.succeed(text)
+
 export interface Ready {
   readonly policy: Readiness.Policy
   readonly settleMs?: number

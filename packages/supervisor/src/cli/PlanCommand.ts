@@ -11,7 +11,7 @@ export const plan = Command.make(
   LaunchFlags.flags,
   Effect.fnUntraced(function* (values) {
     const { name = "default", stateDirectory, json } = yield* context
-    const options = yield* LaunchFlags.toOptions("plan", values)
+    const { options } = yield* LaunchFlags.settle("plan", values)
     const { show } = yield* Effect.promise(() => import("./ShowPlan.ts"))
     yield* show({ name, stateDirectory, json, options })
   })

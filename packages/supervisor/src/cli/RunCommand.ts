@@ -11,9 +11,9 @@ export const run = Command.make(
   LaunchFlags.flags,
   Effect.fnUntraced(function* (values) {
     const { name = "default", stateDirectory, json } = yield* context
-    const options = yield* LaunchFlags.toOptions("run", values)
+    const launch = yield* LaunchFlags.settle("run", values)
     const { supervise } = yield* Effect.promise(() => import("./Supervise.ts"))
-    yield* supervise({ name, stateDirectory, json, options })
+    yield* supervise({ name, stateDirectory, json, ...launch })
   })
 ).pipe(
   Command.withDescription(

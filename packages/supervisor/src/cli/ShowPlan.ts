@@ -19,7 +19,9 @@ import type { Options } from "../Supervisor.ts"
 import { Code, CommandExit } from "./CommandExit.ts"
 import * as DefaultBackend from "./DefaultBackend.ts"
 import { print } from "./Root.ts"
-import type { Settings } from "./Supervise.ts"
+import type { Settings as RunSettings } from "./Supervise.ts"
+
+type Settings = Omit<RunSettings, "trigger" | "journal">
 
 const O_CLOEXEC = 0o2000000
 

@@ -1,33 +1,38 @@
 /**
  * The process of `handoff run`.
  *
- * Order: signal handlers first, so that none is lost; then the name (directory, lock, admin socket), before anything of a
- * living supervisor of the same name could be touched; then listeners, admin API, the first generation. It ends the other
- * way round, and the admin API goes before the supervisor, when its streams have seen the end.
+ * Order: signal handlers first, so that none is lost; then what the service manager gave us; then the name (directory, lock,
+ * admin socket), before anything of a living supervisor of the same name could be touched; then listeners, admin API and
+ * trigger socket, the first generation. It ends the other way round, and the APIs go before the supervisor, when their
+ * streams have seen the end.
  *
  * SIGHUP swaps to a new process of the same command. SIGTERM or SIGINT stops gracefully, the second one kills.
  */
 import { join } from "node:path"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { Locks } from "@handoff/core/backend/Locks"
+import * as Notification from "@handoff/core/Notification"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import * as AdminApi from "../AdminApi.ts"
 import * as AdminSocket from "../AdminSocket.ts"
-import { type Options, Supervisor, type SupervisorEvent } from "../Supervisor.ts"
+import { Supervisor, type SupervisorEvent } from "../Supervisor.ts"
 import type { StartError } from "../SupervisorError.ts"
+import * as TriggerSocket from "../TriggerSocket.ts"
 import { Code, CommandExit } from "./CommandExit.ts"
+import * as CrateJournal from "./CrateJournal.ts"
 import * as DefaultBackend from "./DefaultBackend.ts"
 import * as EventText from "./EventText.ts"
+import type { Launch } from "./LaunchFlags.ts"
+import * as ServiceManager from "./ServiceManager.ts"
 import { socketPath } from "./StateDirectory.ts"
 
-export interface Settings {
+export interface Settings extends Launch {
   readonly name: string
   readonly stateDirectory: string
   readonly json: boolean
-  readonly options: Options
 }
 
 /** How the supervisor speaks: lifecycle on stderr and output on stdout, or with `--json` both as JSON lines on stdout. */
@@ -121,10 +126,40 @@ const startFailed = (error: StartError) => {
   return new CommandExit({ code: Code.failed, text: `${error.message}; nothing serves${tail}` })
 }
 
+/** What `systemctl status` is to show of an event; undefined when it changes nothing there. */
+const statusOf = (event: SupervisorEvent): string | undefined => {
+  switch (event._tag) {
+    case "SwapRequested":
+    case "SwapEnded":
+    case "RestartScheduled":
+      return EventText.format(event)
+    case "GenerationReady":
+      return `generation ${event.generation} is ready`
+    default:
+      return undefined
+  }
+}
+
+const tellOf = (manager: ServiceManager.ServiceManager, event: SupervisorEvent): void => {
+  if (event._tag === "Stopping") return manager.tell("STOPPING=1")
+  const status = statusOf(event)
+  if (status !== undefined) manager.tell(Notification.format({ STATUS: status }))
+}
+
 /** From the first start to the end of the supervision. */
-const serve = Effect.fnUntraced(function* (queue: Queue.Queue<Signal>, voice: Voice, path: string) {
+const serve = Effect.fnUntraced(function* (
+  queue: Queue.Queue<Signal>,
+  voice: Voice,
+  path: string,
+  manager: ServiceManager.ServiceManager
+) {
   const supervisor = yield* Supervisor
-  const events = Stream.runForEach(supervisor.events, (event) => Effect.sync(() => voice.event(event)))
+  const events = Stream.runForEach(supervisor.events, (event) =>
+    Effect.sync(() => {
+      voice.event(event)
+      tellOf(manager, event)
+    })
+  )
   yield* Effect.forkScoped(events, { startImmediately: true })
   yield* Effect.forkScoped(obey(queue, voice))
   const stopped = yield* supervisor.start.pipe(
@@ -136,6 +171,7 @@ const serve = Effect.fnUntraced(function* (queue: Queue.Queue<Signal>, voice: Vo
   if (!stopped) {
     const { name, pid, listeners } = yield* supervisor.status
     const where = listeners.map((one) => `${one.name}=${one.address}`).join(", ")
+    manager.tell("READY=1\nSTATUS=serving")
     voice.say(`${name} (process ${pid}) serves${where === "" ? "" : ` on ${where}`}; admin socket ${path}`)
   }
   yield* supervisor.finished
@@ -143,18 +179,54 @@ const serve = Effect.fnUntraced(function* (queue: Queue.Queue<Signal>, voice: Vo
   yield* Effect.yieldNow
 })
 
+/** The supervisor's listeners as they are to be bound or taken, and its sockets, which tell the store of what they bind. */
+const manage = Effect.fnUntraced(function* ({ options }: Settings, voice: Voice) {
+  const given = yield* Effect.fromResult(ServiceManager.take(process.env, process.pid))
+  const manager = ServiceManager.make(given.notifySocket, voice.say)
+  const wanted = Object.entries(options.listeners).map(([name, address]) => ({ name, address: String(address) }))
+  const { taken, unused, notes } = ServiceManager.assign(
+    given.descriptors,
+    wanted.map(({ name }) => name)
+  )
+  notes.forEach(voice.say)
+  unused.forEach(manager.drop)
+  const listeners = wanted.map(({ name, address }) => {
+    const inherited = taken.get(name)
+    return [name, inherited === undefined ? address : { address, inherited }] as const
+  })
+  return {
+    manager,
+    listeners: Object.fromEntries(listeners),
+    sockets: ServiceManager.storingSockets(
+      wanted.filter(({ name }) => !taken.has(name)),
+      manager.store
+    )
+  }
+})
+
 /** Supervises until the end. Fails with the command's exit. */
-export const supervise = ({ name, stateDirectory, json, options }: Settings): Effect.Effect<void, CommandExit> => {
+export const supervise = (settings: Settings): Effect.Effect<void, CommandExit> => {
+  const { name, stateDirectory, json, options, trigger, journal } = settings
   const directory = join(stateDirectory, name)
   const path = socketPath(stateDirectory, name)
   const voice = voiceOf(json)
   return Effect.gen(function* () {
     const queue = yield* signals
     yield* surviveClosedOutput
+    const { manager, listeners, sockets } = yield* manage(settings, voice)
     yield* takeName(directory, path)
-    const supervisor = Supervisor.layer({ ...options, name, stateDirectory: directory, onOutput: voice.line })
-    const app = AdminApi.layer(path).pipe(Layer.provideMerge(supervisor))
-    yield* Effect.scoped(serve(queue, voice, path)).pipe(Effect.provide(app))
+    const leftover = journal === undefined ? undefined : CrateJournal.setAside(journal)
+    if (leftover !== undefined) voice.say(leftover)
+    const supervisor = Supervisor.layer({
+      ...options,
+      listeners,
+      name,
+      stateDirectory: directory,
+      onOutput: voice.line
+    }).pipe(Layer.provide(sockets))
+    const triggers = trigger === undefined ? Layer.empty : TriggerSocket.layer(trigger)
+    const app = Layer.merge(AdminApi.layer(path), triggers).pipe(Layer.provideMerge(supervisor))
+    yield* Effect.scoped(serve(queue, voice, path, manager)).pipe(Effect.provide(app))
   }).pipe(
     Effect.scoped,
     Effect.provide([DefaultBackend.layer, NodeFileSystem.layer]),

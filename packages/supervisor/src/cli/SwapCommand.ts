@@ -13,7 +13,7 @@ import type { AdminLine, SwapVerdict } from "../AdminMessages.ts"
 import { Code, CommandExit, usage } from "./CommandExit.ts"
 import * as EventText from "./EventText.ts"
 import * as Interrupt from "./Interrupt.ts"
-import { env, program } from "./LaunchFlags.ts"
+import { env, mode, program } from "./LaunchFlags.ts"
 import * as Progress from "./Progress.ts"
 import { print, printJson, target, unreachable } from "./Root.ts"
 
@@ -88,6 +88,7 @@ const ask = (resource: "swap" | "rollback", body?: unknown) =>
 export const swap = Command.make(
   "swap",
   {
+    mode: mode.pipe(Flag.optional),
     env,
     directory: Flag.String("working-directory").pipe(
       Flag.withAlias("C"),
@@ -97,7 +98,8 @@ export const swap = Command.make(
     ),
     program
   },
-  Effect.fnUntraced(function* ({ env: variables, directory, program: argv }) {
+  Effect.fnUntraced(function* ({ mode: asked, env: variables, directory, program: argv }) {
+    const how = Option.isNone(asked) ? {} : { mode: asked.value }
     if (argv.length === 0) {
       if (variables.length > 0 || Option.isSome(directory)) {
         return yield* usage(
@@ -105,14 +107,14 @@ export const swap = Command.make(
           "--env and --working-directory need a program: handoff swap --env K=V -- node server.js"
         )
       }
-      return yield* ask("swap")
+      return yield* ask("swap", how)
     }
     const command = {
       argv,
       ...(variables.length === 0 ? {} : { environment: Object.fromEntries(variables) }),
       ...(Option.isNone(directory) ? {} : { workingDirectory: resolve(directory.value) })
     }
-    return yield* ask("swap", { command })
+    return yield* ask("swap", { command, ...how })
   })
 ).pipe(
   Command.withDescription(
