@@ -45,6 +45,8 @@ export interface Connections {
   readonly all: ReadonlySet<Connection>
   /** From now on each answer ends its connection, and each session is told to open no more streams. */
   readonly beginDrain: () => void
+  /** Answers keep their connections again. What was told to a client cannot be taken back. */
+  readonly endDrain: () => void
 }
 
 /** True when nothing of a request is under way. A session of HTTP/2 ends by itself and is never idle here. */
@@ -111,6 +113,10 @@ class ServerConnections implements Connections {
       if (connection.exchanges > 0) notice(connection)
       if (connection.response !== undefined) endWith(connection.response.req, connection.response)
     }
+  }
+
+  endDrain(): void {
+    this.#draining = false
   }
 
   #open(socket: Socket, protocol: Protocol): void {

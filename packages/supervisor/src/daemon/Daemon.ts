@@ -7,15 +7,14 @@
  *   were inherited, all servers begin together with the last one, or with `ready()`; then READY=1 is sent.
  * - **Draining**: on the stop signal, an abort, or `drain()`. STOPPING=1, every server drains (HttpDrain.ts), `onDrain`
  *   runs beside it; then `onDrained`, then the process exits. A second signal changes nothing.
+ *
+ * A daemon that owns data also has an {@link Ownership}, which says when it may accept (a successor: when the supervisor
+ * gives the word), and lets it stop only while no handoff runs.
  */
 import type { Server } from "node:net"
-import { parse } from "@handoff/core/Address"
-import * as Result from "effect/Result"
-import { type Connections, watch } from "./Connections.ts"
 import { DaemonError, type DaemonErrorReason } from "./DaemonError.ts"
-import { type DrainTimes, drain } from "./HttpDrain.ts"
-import type { Inheritance, InheritedListener } from "./Inheritance.ts"
-import { listen, type Place } from "./Listen.ts"
+import type { Inheritance } from "./Inheritance.ts"
+import type { Servers } from "./Servers.ts"
 
 export interface DaemonOptions {
   /** Milliseconds for which a connection must be idle before a drain closes it. Default 1,000. */
@@ -51,12 +50,19 @@ export interface Served {
   readonly from: "inherited" | "bound"
 }
 
-interface Entry {
-  readonly server: Server
-  readonly name: string
-  readonly place: Place
-  readonly connections: Connections
-  readonly claim: InheritedListener | undefined
+/** How a daemon that owns data comes to serve and ends; a daemon without data has none. */
+export interface Ownership {
+  /** Calls `accept` as soon as this process may serve; resolves when it accepts. */
+  readonly serve: (accept: () => Promise<void>) => Promise<Serving>
+  /** Resolves when no handoff runs and none can begin. */
+  readonly retire: () => Promise<void>
+  /** After the last answer: closes the state and gives the lock back. */
+  readonly end: () => Promise<void>
+}
+
+export interface Serving {
+  /** Resolves when a supervisor can replace this process. */
+  readonly published: Promise<void>
 }
 
 const failure = (reason: DaemonErrorReason) => new DaemonError({ reason })
@@ -67,6 +73,9 @@ const warn = (what: string, error: unknown): void =>
 /** How often it is said what is waited for before anything is accepted: the process would wait in silence. */
 const SILENCE_MS = 5_000
 
+export const IDLE_GRACE_MS = 1_000
+export const GRACE_MS = 25_000
+
 /** What `onDrained` gets in any case, even when the connections took the whole grace. */
 const LAST_WORD_MS = 2_000
 
@@ -76,26 +85,27 @@ export class Daemon {
   /** Resolves when everything is drained, before the process exits. Never rejects. */
   readonly drained: Promise<DrainOutcome>
   readonly #options: DaemonOptions
-  readonly #inheritance: Inheritance
+  readonly #servers: Servers
+  readonly #notify: Inheritance["notify"]
+  readonly #ownership: Ownership | undefined
   readonly #draining = new AbortController()
-  readonly #taken = new Set<InheritedListener>()
-  readonly #namesTaken = new Set<string>()
-  readonly #staged: Array<Entry> = []
-  readonly #active = new Set<Entry>()
   readonly #settleDrained: (outcome: DrainOutcome) => void
+  #stopping = false
   #readiness: Promise<void> | undefined
   #silence: NodeJS.Timeout | undefined
 
-  constructor(inheritance: Inheritance, options: DaemonOptions) {
-    this.#inheritance = inheritance
+  constructor(inheritance: Inheritance, servers: Servers, options: DaemonOptions, ownership?: Ownership) {
+    this.names = inheritance.names
+    this.#notify = inheritance.notify
+    this.#servers = servers
     this.#options = options
-    this.names = inheritance.listeners.map((listener) => listener.name)
+    this.#ownership = ownership
     const { promise, resolve } = Promise.withResolvers<DrainOutcome>()
     this.drained = promise
     this.#settleDrained = resolve
   }
 
-  /** Aborted when the drain begins. */
+  /** Aborted when the drain begins. The drain of a handoff, which may be taken back, does not count. */
   get draining(): AbortSignal {
     return this.#draining.signal
   }
@@ -106,19 +116,19 @@ export class Daemon {
    *
    * Resolves when the server accepts; with other inherited listeners not served yet, or `readiness: "manual"`, when it
    * is in place. A name shared by several listeners is taken in the order of their descriptors; listeners that were
-   * passed without names go to any name, in that order.
+   * passed without names go to any name, in that order. In a successor it accepts when the supervisor has given the word.
    *
    * Rejects with a {@link DaemonError}; the name can then be served again.
    */
   async serve(server: Server, name: string, address?: string): Promise<Served> {
     if (this.draining.aborted) throw failure({ _tag: "Draining", name })
-    if (server.listening) throw failure({ _tag: "AlreadyListening", name })
-    const entry = this.#claim(server, name, address)
-    this.#staged.push(entry)
-    if (this.#readiness !== undefined) await this.#activateStaged()
-    else if (this.#options.readiness !== "manual" && this.#isComplete()) await this.ready()
+    const { claim } = this.#servers.stage(server, name, address)
+    if (this.#readiness !== undefined) {
+      if (this.#ownership !== undefined) await this.#readiness
+      await this.#accept()
+    } else if (this.#options.readiness !== "manual" && this.#servers.missing.length === 0) await this.ready()
     else this.#watchSilence()
-    return { name, from: entry.claim === undefined ? "bound" : "inherited" }
+    return { name, from: claim === undefined ? "bound" : "inherited" }
   }
 
   /**
@@ -135,76 +145,56 @@ export class Daemon {
     }
   }
 
-  /** Begins the drain, as the stop signal does; the same promise as `drained`. */
+  /** Begins the drain, as the stop signal does; the same promise as `drained`. While a handoff runs, after that. */
   drain(): Promise<DrainOutcome> {
-    if (!this.draining.aborted) {
-      this.#draining.abort()
-      clearInterval(this.#silence)
-      this.#runDrain().then(this.#settleDrained)
+    if (!this.#stopping) {
+      this.#stopping = true
+      this.#stop()
     }
     return this.drained
   }
 
+  /** Another process has taken over: nothing is left to drain. */
+  async finish(): Promise<void> {
+    this.#stopping = true
+    this.#draining.abort()
+    clearInterval(this.#silence)
+    const outcome = { cut: 0, durationMs: 0 }
+    await this.#hook("onDrained", () => this.#options.onDrained?.(outcome), LAST_WORD_MS)
+    this.#settleDrained(outcome)
+  }
+
+  async #stop(): Promise<void> {
+    if (this.#ownership !== undefined) await this.#ownership.retire()
+    this.#draining.abort()
+    clearInterval(this.#silence)
+    this.#settleDrained(await this.#runDrain())
+  }
+
   async #becomeReady(): Promise<void> {
     clearInterval(this.#silence)
-    await this.#activateStaged()
-    if (!this.draining.aborted) this.#tell("READY=1")
-  }
-
-  async #activateStaged(): Promise<void> {
-    await Promise.all(this.#staged.splice(0).map((entry) => this.#activate(entry)))
-  }
-
-  async #activate(entry: Entry): Promise<void> {
-    const { server, name, place } = entry
-    if (this.draining.aborted) throw failure({ _tag: "Draining", name })
-    this.#active.add(entry)
-    try {
-      await listen(server, place)
-    } catch (error) {
-      this.#active.delete(entry)
-      this.#release(entry)
-      const where = place._tag === "Inherited" ? `descriptor ${place.fd}` : place.text
-      throw failure({ _tag: "ListenFailed", name, where, detail: error instanceof Error ? error.message : "unknown" })
+    if (this.#ownership === undefined) {
+      await this.#accept()
+      if (!this.draining.aborted) this.#tell("READY=1")
+      return
     }
+    const { published } = await this.#ownership.serve(() => this.#accept())
+    // Whoever reads it may replace this process, for which its handoff socket must be there.
+    published.then(() => {
+      if (!this.draining.aborted) this.#tell("READY=1")
+    })
   }
 
-  #claim(server: Server, name: string, address: string | undefined): Entry {
-    if (this.#inheritance.listeners.length > 0) {
-      const claim = this.#claimInherited(name)
-      this.#taken.add(claim)
-      const place: Place = { _tag: "Inherited", fd: claim.fd }
-      return { server, name, place, connections: watch(server), claim }
-    }
-    if (this.#namesTaken.has(name)) throw failure({ _tag: "TakenTwice", name })
-    const place = placeAt(name, address)
-    this.#namesTaken.add(name)
-    return { server, name, place, connections: watch(server), claim: undefined }
-  }
-
-  #claimInherited(name: string): InheritedListener {
-    const { listeners, named } = this.#inheritance
-    const matching = named ? listeners.filter((listener) => listener.name === name) : listeners
-    const free = matching.find((listener) => !this.#taken.has(listener))
-    if (free !== undefined) return free
-    throw failure(
-      matching.length > 0 ? { _tag: "TakenTwice", name } : { _tag: "UnknownName", name, available: this.names }
-    )
-  }
-
-  #release(entry: Entry): void {
-    if (entry.claim === undefined) this.#namesTaken.delete(entry.name)
-    else this.#taken.delete(entry.claim)
-  }
-
-  #isComplete(): boolean {
-    return this.#taken.size === this.#inheritance.listeners.length
+  async #accept(): Promise<void> {
+    const [name] = this.#servers.staged
+    if (this.draining.aborted && name !== undefined) throw failure({ _tag: "Draining", name })
+    await this.#servers.activate()
   }
 
   /** The timer also keeps the process alive: before it listens, nothing else may. */
   #watchSilence(): void {
     this.#silence ??= setInterval(() => {
-      const missing = this.#inheritance.listeners.filter((listener) => !this.#taken.has(listener))
+      const { missing } = this.#servers
       const wait = missing.length === 0 ? "ready()" : `${missing.map(({ name }) => `"${name}"`).join(", ")} or ready()`
       warn("nothing is accepted yet", `waiting for ${wait}`)
     }, SILENCE_MS)
@@ -212,20 +202,21 @@ export class Daemon {
 
   #tell(text: string): void {
     // A supervisor that is gone must cost its daemon nothing.
-    this.#inheritance.notify(text).catch((error: unknown) => warn(`${text} could not be sent`, error))
+    this.#notify(text).catch((error: unknown) => warn(`${text} could not be sent`, error))
   }
 
   async #runDrain(): Promise<DrainOutcome> {
     const begun = performance.now()
-    const { idleGraceMs = 1_000, graceMs = 25_000, onDrain, onDrained } = this.#options
-    const times: DrainTimes = { idleMs: idleGraceMs, graceMs }
+    const { idleGraceMs = IDLE_GRACE_MS, graceMs = GRACE_MS, onDrain, onDrained } = this.#options
     this.#tell("STOPPING=1")
     const hook = this.#hook("onDrain", () => onDrain?.(), graceMs)
-    const cuts = await Promise.all([...this.#active].map((entry) => drain(entry.server, entry.connections, times)))
+    const cut = await this.#servers.drain({ idleMs: idleGraceMs, graceMs })
     await hook
-    const outcome = { cut: cuts.reduce((sum, cut) => sum + cut, 0), durationMs: performance.now() - begun }
+    const outcome = { cut, durationMs: performance.now() - begun }
     if (outcome.cut > 0) warn("drain", `${outcome.cut} requests or connections were cut after ${graceMs} ms`)
-    await this.#hook("onDrained", () => onDrained?.(outcome), Math.max(LAST_WORD_MS, graceMs - outcome.durationMs))
+    const left = Math.max(LAST_WORD_MS, graceMs - outcome.durationMs)
+    await this.#hook("onDrained", () => onDrained?.(outcome), left)
+    await this.#hook("close", () => this.#ownership?.end(), left)
     return outcome
   }
 
@@ -246,17 +237,4 @@ export class Daemon {
       clearTimeout(timer)
     }
   }
-}
-
-const placeAt = (name: string, text: string | undefined): Place => {
-  if (text === undefined) {
-    throw failure({
-      _tag: "BadAddress",
-      name,
-      detail: `no listener was inherited, so serve() needs an address, as in serve(server, "${name}", "127.0.0.1:8080")`
-    })
-  }
-  const address = parse(text)
-  if (Result.isFailure(address)) throw failure({ _tag: "BadAddress", name, detail: address.failure.message })
-  return { _tag: "Address", address: address.success, text }
 }

@@ -3,6 +3,7 @@
  *
  * `daemon()`, `serve()` and `ready()` reject with it. Its message says what to do; `reason` is for programs.
  */
+import type { Why } from "@handoff/core/protocol/Successor"
 import * as Data from "effect/Data"
 
 export type DaemonErrorReason =
@@ -18,6 +19,23 @@ export type DaemonErrorReason =
   /** The server given to `serve` listens already: give it before it listens. */
   | { readonly _tag: "AlreadyListening"; readonly name: string }
   | { readonly _tag: "Draining"; readonly name: string }
+  /** Hooks for the data without `dataDir`, or the other way round. */
+  | { readonly _tag: "BadOptions"; readonly detail: string }
+  /** The C library, which locks and socket credentials need, can't be used here. */
+  | { readonly _tag: "Unsupported"; readonly missing: ReadonlyArray<string> }
+  /** Another process has the data. `alive: false`: the process that took the lock ended, and something else holds it. */
+  | {
+      readonly _tag: "DataLocked"
+      readonly dataDir: string
+      readonly holder: number | undefined
+      readonly alive: boolean
+    }
+  | { readonly _tag: "DataLockFailed"; readonly dataDir: string; readonly detail: string }
+  /** The `open` hook failed; the lock was given back. */
+  | { readonly _tag: "OpenFailed"; readonly dataDir: string; readonly detail: string; readonly cause: unknown }
+  | { readonly _tag: "HandoffSocketFailed"; readonly path: string; readonly detail: string }
+  /** This successor did not come to serve. Everything was given back; the process before it has the data. */
+  | { readonly _tag: "HandoffEnded"; readonly why: Why | "stopped"; readonly detail: string | undefined }
 
 /**
  * @example
@@ -46,8 +64,45 @@ export class DaemonError extends Data.TaggedError("DaemonError")<{ readonly reas
         return `the server given for "${reason.name}" listens already; give it to serve() before it listens`
       case "Draining":
         return `the listener "${reason.name}" was not served: this process drains and is about to end`
+      case "BadOptions":
+        return `daemon() was called with options that do not fit: ${reason.detail}`
+      case "Unsupported":
+        return `a daemon with a data directory can't run here: ${reason.missing.join("; ")}`
+      case "DataLocked":
+        return `the data in ${reason.dataDir} is locked ${lockedBy(reason)}`
+      case "DataLockFailed":
+        return `the lock of ${reason.dataDir} could not be taken: ${reason.detail}`
+      case "OpenFailed":
+        return `the state in ${reason.dataDir} could not be opened, and its lock was given back: ${reason.detail}`
+      case "HandoffSocketFailed":
+        return `the handoff socket ${reason.path} could not be served: ${reason.detail}`
+      case "HandoffEnded": {
+        const detail = reason.detail === undefined ? "" : `: ${reason.detail}`
+        return `this successor ends without having served, ${endings[reason.why]}${detail}`
+      }
     }
   }
+}
+
+const lockedBy = ({ holder, alive }: Extract<DaemonErrorReason, { readonly _tag: "DataLocked" }>): string => {
+  if (holder === undefined) return "by another process; end it, or find it with `fuser` on .handoff.lock"
+  return alive
+    ? `by process ${holder}; end it, or replace it with \`handoff swap\``
+    : `though process ${holder}, which took it, is gone: a child of it may hold the lock's descriptor; ` +
+        "find it with `fuser` on .handoff.lock and end it"
+}
+
+const endings: Readonly<Record<Why | "stopped", string>> = {
+  "supervisor-gone": "because the supervisor closed the channel",
+  aborted: "because the supervisor aborted the handoff",
+  violation: "because the supervisor broke the protocol",
+  "hello-timeout": "because the supervisor did not answer the greeting",
+  "no-listeners": "because a listener it was given cannot be used",
+  "lock-held": "because the data stayed locked",
+  "open-failed": "because the state could not be opened",
+  "socket-failed": "because its handoff socket could not be bound",
+  unhealthy: "because it was not healthy",
+  stopped: "because it was asked to stop"
 }
 
 const list = (names: ReadonlyArray<string>): string => names.map((name) => `"${name}"`).join(", ")

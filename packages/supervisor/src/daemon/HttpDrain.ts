@@ -47,6 +47,28 @@ const cutAll = (connections: Connections): number => {
   return cut
 }
 
+/** Stops listening and lets connections end; `closed` is called once, when the last one has. Gives the way to stop that. */
+const begin = (server: Server, connections: Connections, idleMs: number, closed: () => void): (() => void) => {
+  const begun = performance.now()
+  for (const connection of connections.all) connection.restSince = Math.max(connection.restSince, begun)
+  const sweep = () => {
+    for (const connection of connections.all) closeQuiet(connection, idleMs)
+  }
+  const sweeper = setInterval(() => setImmediate(sweep), Math.min(100, Math.max(5, idleMs / 4)))
+  const end = () => {
+    clearInterval(sweeper)
+    server.off("close", last)
+  }
+  const last = () => {
+    end()
+    closed()
+  }
+  server.once("close", last)
+  TcpServer.prototype.close.call(server)
+  connections.beginDrain()
+  return end
+}
+
 /**
  * Drains one server whose connections were watched from the start. Resolves when its last connection is closed, with the
  * number of requests and raw connections that were cut at the end of the grace: normally 0.
@@ -59,19 +81,33 @@ const cutAll = (connections: Connections): number => {
 export const drain = (server: Server, connections: Connections, times: DrainTimes): Promise<number> =>
   new Promise((resolve) => {
     let cut = 0
-    const begun = performance.now()
-    for (const connection of connections.all) connection.restSince = Math.max(connection.restSince, begun)
-    const sweep = () => {
-      for (const connection of connections.all) closeQuiet(connection, times.idleMs)
-    }
-    const sweeper = setInterval(() => setImmediate(sweep), Math.min(100, Math.max(5, times.idleMs / 4)))
     const ender = setTimeout(() => {
       cut = cutAll(connections)
     }, times.graceMs)
-    TcpServer.prototype.close.call(server, () => {
-      clearInterval(sweeper)
+    begin(server, connections, times.idleMs, () => {
       clearTimeout(ender)
       resolve(cut)
     })
-    connections.beginDrain()
+  })
+
+/**
+ * The drain of a handoff, which may be taken back: stops listening and waits for the connections, until the signal is
+ * aborted. Cuts nothing, since this process may have to go on; resolves with the number of connections that are left.
+ * `connections.endDrain` and listening again undo it.
+ */
+export const quiesce = (
+  server: Server,
+  connections: Connections,
+  idleMs: number,
+  until: AbortSignal
+): Promise<number> =>
+  new Promise((resolve) => {
+    const finish = () => {
+      end()
+      until.removeEventListener("abort", finish)
+      resolve(connections.all.size)
+    }
+    const end = begin(server, connections, idleMs, finish)
+    if (until.aborted) finish()
+    else until.addEventListener("abort", finish, { once: true })
   })

@@ -10,7 +10,7 @@ import { createConnection, type ListenOptions, type Server } from "node:net"
 import type { Address } from "@handoff/core/Address"
 
 /** Connections the kernel may queue; it caps the number at net.core.somaxconn. */
-const BACKLOG = 4096
+export const BACKLOG = 4096
 
 export type Place =
   | { readonly _tag: "Inherited"; readonly fd: number }

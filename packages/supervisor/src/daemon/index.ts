@@ -13,21 +13,27 @@
  * "http"; started by hand, it binds the address. On SIGTERM it drains and the process exits.
  *
  * This entry and what it imports stay clear of Effect's runtime and of Schema, which would cost a server's start 60 to
- * 160 ms; the FFI is loaded only when there is something inherited to check. `@handoff/supervisor/daemon/effect` is the
+ * 160 ms; the FFI is loaded only when there is something inherited to check, or data to lock. `@handoff/supervisor/daemon/effect` is the
  * same for programs in Effect.
  */
-import { Daemon, type DaemonOptions } from "./Daemon.ts"
-import { inherit } from "./Inheritance.ts"
+import type { Daemon, DaemonOptions } from "./Daemon.ts"
+import type { DataOptions } from "./DataOptions.ts"
+import { start } from "./internal/Start.ts"
+import type { Acquainted, HandshakeOptions } from "./Successor.ts"
 
 export type { Daemon, DaemonOptions, DrainOutcome, Served } from "./Daemon.ts"
 export { DaemonError, type DaemonErrorReason } from "./DaemonError.ts"
-
-const drainOn = (handoff: Daemon, { stopSignal = "SIGTERM", signal }: DaemonOptions): void => {
-  // The handler stays: without it a second signal would end the process in the middle of its drain.
-  if (stopSignal !== false) process.on(stopSignal, () => handoff.drain())
-  if (signal?.aborted) handoff.drain()
-  else signal?.addEventListener("abort", () => handoff.drain(), { once: true })
-}
+export type { DataOptions, Deadline, OpenContext, Progress, Sealed, Snapshot } from "./DataOptions.ts"
+export type {
+  Acquainted,
+  Announcement,
+  Begun,
+  Equipped,
+  HandshakeOptions,
+  Locked,
+  Opened,
+  Serving
+} from "./Successor.ts"
 
 /**
  * Takes over what this process was started with: claims the listeners of LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID, and
@@ -37,17 +43,28 @@ const drainOn = (handoff: Daemon, { stopSignal = "SIGTERM", signal }: DaemonOpti
  * Call it once, early: from then on the stop signal means drain. Rejects with a {@link DaemonError} when the variables
  * contradict each other or a descriptor is no listening socket; variables and descriptors are then as before.
  *
+ * With a `dataDir` the daemon owns that directory: its lock is held before `open` runs, and a supervisor can replace the
+ * process in a sealed handoff (drain, seal, lock given back; then the successor's lock and `open`). A successor that does
+ * not come to serve writes one line to stderr and exits with status 1; with `exit: false` the promise rejects.
+ *
  * @example
  * const handoff = await daemon({ onDrained: () => database.close() })
  * await handoff.serve(createServer(app), "http", "127.0.0.1:8080")
  * await handoff.serve(createServer(metrics), "metrics", "127.0.0.1:9090")
+ *
+ * @example
+ * const handoff = await daemon({ dataDir: "./data", open: () => store.open(), seal: () => store.close() })
+ * await handoff.serve(createServer(app), "http", "127.0.0.1:8080")
  */
-export const daemon = async (options: DaemonOptions = {}): Promise<Daemon> => {
-  const handoff = new Daemon(await inherit(process.env), options)
-  drainOn(handoff, options)
-  if (options.exit !== false) {
-    // One turn later, so that who waits for `drained` is heard first.
-    handoff.drained.then(() => setImmediate(() => process.exit(process.exitCode ?? 0)))
-  }
-  return handoff
+export function daemon(options: DataOptions): Promise<Daemon>
+export function daemon(options?: DaemonOptions): Promise<Daemon>
+export function daemon(options: DaemonOptions | DataOptions = {}): Promise<Daemon> {
+  return start(options)
 }
+
+/**
+ * A successor's way to serving in single steps (Successor.ts), for programs that want more between them than the hooks of
+ * `daemon()`. Undefined when this process is no successor.
+ */
+export const handshake = async (options: HandshakeOptions): Promise<Acquainted | undefined> =>
+  (await import("./Successor.ts")).handshake(options)

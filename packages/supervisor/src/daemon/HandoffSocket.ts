@@ -1,0 +1,150 @@
+/**
+ * The socket at which a daemon waits for a supervisor that wants to replace it.
+ *
+ * Order: it is bound under a temporary name in the directory of its path, with mode 0600, and listens; later it is renamed
+ * over the path. So whoever finds the path can connect, and it passes from one process to the next in one instant, without
+ * a moment of ENOENT. The path is removed only while it still leads to this socket.
+ *
+ * Only this user and root are heard (SO_PEERCRED); others are closed without a word.
+ *
+ * One connection is served at a time. Node cannot stop accepting without closing the listener, so the connections behind
+ * the first are accepted, held without a word being read or written, and given out in their order by {@link take}; beyond
+ * `MOST_HELD` they are closed. A failed accept (EMFILE) costs that connection and never the socket.
+ *
+ * Limit: a program that calls chdir may do so, the path is made absolute at the beginning; it then has at most 107 bytes.
+ */
+import { chmodSync, lstatSync, renameSync, type Stats, unlinkSync } from "node:fs"
+import { createServer, type Server, type Socket } from "node:net"
+import { dirname, join, resolve } from "node:path"
+import { DaemonError } from "./DaemonError.ts"
+import * as Native from "./internal/Native.ts"
+
+const BACKLOG = 64
+const MOST_HELD = 16
+
+/** Bytes of a unix socket's path without the NUL that ends it (unix(7)). */
+const MOST_PATH_BYTES = 107
+
+const statOf = (path: string): Stats | undefined => lstatSync(path, { throwIfNoEntry: false })
+
+const descriptorOf = (socket: Socket): number => {
+  const handle: unknown = Reflect.get(socket, "_handle")
+  const fd: unknown = typeof handle === "object" && handle !== null ? Reflect.get(handle, "fd") : undefined
+  return typeof fd === "number" ? fd : -1
+}
+
+const isFriend = (socket: Socket): boolean => {
+  const uid = Native.peerOf(descriptorOf(socket))?.uid
+  return uid !== undefined && (uid === 0 || uid === process.geteuid?.())
+}
+
+const listenAt = (server: Server, path: string): Promise<void> =>
+  new Promise((done, failed) => {
+    server.once("error", failed)
+    server.listen({ path, backlog: BACKLOG }, () => {
+      server.off("error", failed)
+      done()
+    })
+  })
+
+const randomName = (): string => `.~${Math.floor(Math.random() * 36 ** 6).toString(36)}`
+
+const unlinkQuietly = (path: string): void => {
+  try {
+    unlinkSync(path)
+  } catch {
+    // Gone already.
+  }
+}
+
+export class HandoffSocket {
+  readonly path: string
+  readonly #server: Server
+  readonly #temporary: string
+  readonly #stats: Stats
+  readonly #held: Array<Socket> = []
+  #taker: ((socket: Socket) => void) | undefined
+
+  private constructor(path: string, temporary: string, server: Server) {
+    this.path = path
+    this.#temporary = temporary
+    this.#server = server
+    this.#stats = lstatSync(temporary)
+    server.on("connection", (socket: Socket) => this.#accepted(socket))
+    server.on("error", (error) => process.emitWarning(`handoff socket: ${error.message}`, "HandoffWarning"))
+  }
+
+  /** Listens under a temporary name beside `path`. Rejects with a DaemonError. */
+  static async prepare(givenPath: string): Promise<HandoffSocket> {
+    const path = resolve(givenPath)
+    const temporary = join(dirname(path), randomName())
+    const failed = (detail: string) => new DaemonError({ reason: { _tag: "HandoffSocketFailed", path, detail } })
+    const bytes = Math.max(Buffer.byteLength(path), Buffer.byteLength(temporary))
+    if (bytes > MOST_PATH_BYTES) throw failed(`it takes ${bytes} bytes, a unix socket's path has ${MOST_PATH_BYTES}`)
+    const server = createServer({ pauseOnConnect: true })
+    try {
+      await listenAt(server, temporary)
+      chmodSync(temporary, 0o600)
+      return new HandoffSocket(path, temporary, server)
+    } catch (error) {
+      server.close()
+      throw failed(error instanceof Error ? error.message : String(error))
+    }
+  }
+
+  /** Renames it over the path, whoever was there; throws a DaemonError when something else than a socket is. */
+  publish(): void {
+    const { path } = this
+    const failed = (detail: string) => new DaemonError({ reason: { _tag: "HandoffSocketFailed", path, detail } })
+    try {
+      if (statOf(path)?.isSocket() === false) throw failed("something else than a socket is in its place")
+      renameSync(this.#temporary, path)
+    } catch (error) {
+      if (error instanceof DaemonError) throw error
+      throw failed(error instanceof Error ? error.message : String(error))
+    }
+  }
+
+  /** Whether the path leads here. */
+  get ownsPath(): boolean {
+    try {
+      const now = statOf(this.path)
+      return now !== undefined && now.ino === this.#stats.ino && now.dev === this.#stats.dev
+    } catch {
+      return false
+    }
+  }
+
+  /** Gives the next connection, at once or when one comes. One taker at a time. */
+  take(taker: (socket: Socket) => void): void {
+    const socket = this.#held.shift()
+    if (socket === undefined) this.#taker = taker
+    else taker(socket)
+  }
+
+  /** Nobody is heard any more; the path stays as it is, it may be another's by now. */
+  abandon(): void {
+    this.#taker = undefined
+    for (const socket of this.#held.splice(0)) socket.destroy()
+    this.#server.close()
+  }
+
+  /** Nobody is heard any more, and nothing of it stays in the file system. */
+  close(): void {
+    if (this.ownsPath) unlinkQuietly(this.path)
+    unlinkQuietly(this.#temporary)
+    this.abandon()
+  }
+
+  #accepted(socket: Socket): void {
+    socket.on("error", () => undefined)
+    if (!isFriend(socket) || this.#held.length >= MOST_HELD) {
+      socket.destroy()
+      return
+    }
+    const taker = this.#taker
+    this.#taker = undefined
+    if (taker === undefined) this.#held.push(socket)
+    else taker(socket)
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * The calls of the C library that a daemon with data needs, as plain synchronous functions. None of them waits.
+ *
+ * Loaded only when there is a data directory: a daemon without one runs wherever Node does.
+ */
+import { closeSync } from "node:fs"
+import * as InheritedSocket from "@handoff/backend-ffi/InheritedSocket"
+import * as Libc from "@handoff/backend-ffi/Libc"
+import * as SocketAddress from "@handoff/backend-ffi/SocketAddress"
+import * as Calls from "@handoff/backend-ffi/SocketCalls"
+import * as UnixListener from "@handoff/backend-ffi/UnixListener"
+import type { SocketErrorReason } from "@handoff/core/backend/Sockets"
+import * as Result from "effect/Result"
+import { DaemonError } from "../DaemonError.ts"
+
+const F_DUPFD_CLOEXEC = 1030
+
+const calls = (): Calls.SocketCalls => {
+  const libc = Libc.open()
+  if (Result.isSuccess(libc)) return Calls.of(libc.success)
+  throw new DaemonError({ reason: { _tag: "Unsupported", missing: libc.failure.missing } })
+}
+
+/** Throws a DaemonError where the C library can't be used. */
+export const load = (): void => {
+  calls()
+}
+
+/** A second descriptor for the same open file description, close-on-exec (fcntl(2)). Throws with the errno's name. */
+export const duplicate = (fd: number): number => {
+  // Not below 3: a closed stdio descriptor must not become a socket.
+  const copy = calls().fcntl(fd, F_DUPFD_CLOEXEC, 3)
+  if (Result.isSuccess(copy)) return copy.success
+  throw new Error(`fcntl(${fd}, F_DUPFD_CLOEXEC) = ${copy.failure.errno}`)
+}
+
+/** Why `fd` cannot be a successor's channel, or undefined. Marks it close-on-exec. */
+export const channelProblem = (fd: number): string | undefined => {
+  const facts = InheritedSocket.factsOf(calls(), fd)
+  if (Result.isFailure(facts)) return InheritedSocket.describe(facts.failure)
+  if (facts.success.family !== "unix" || facts.success.listening) return `descriptor ${fd} is no connected unix socket`
+  const marked = InheritedSocket.setCloseOnExec(fd)
+  return Result.isSuccess(marked) ? undefined : `fcntl = ${marked.failure}`
+}
+
+export interface Credentials {
+  readonly pid: number
+  readonly uid: number
+}
+
+/** Who was at the other end of a unix socket when it was connected; for a client, who called listen(2) (unix(7)). */
+export const peerOf = (fd: number): Credentials | undefined => {
+  const read = calls().optionBytes(fd, Calls.SOL_SOCKET, Calls.SO_PEERCRED, 12)
+  if (Result.isFailure(read)) return undefined
+  return { pid: read.success.readInt32LE(0), uid: read.success.readUInt32LE(4) }
+}
+
+/** The pid that listens at a unix socket's path; undefined when nobody answers, or its queue is full. */
+export const listenerAt = (path: string): number | undefined => {
+  if (Buffer.byteLength(path) > SocketAddress.UNIX_PATH_LIMIT) return undefined
+  const type = Calls.SOCK_STREAM | Calls.SOCK_NONBLOCK | Calls.SOCK_CLOEXEC
+  const socket = calls().socket(SocketAddress.AF_UNIX, type)
+  if (Result.isFailure(socket)) return undefined
+  const connected = calls().connect(socket.success, SocketAddress.encodeUnix(path))
+  const pid = Result.isSuccess(connected) ? peerOf(socket.success)?.pid : undefined
+  closeSync(socket.success)
+  return pid
+}
+
+const describe = (reason: SocketErrorReason): string => {
+  switch (reason._tag) {
+    case "AddressInUse":
+      return `EADDRINUSE: ${reason.holder === undefined ? "a process" : `process ${reason.holder.pid}`} listens at it`
+    case "PathTooLong":
+      return `the path has ${reason.bytes} bytes, at most ${reason.limit} are possible`
+    case "PathOccupied":
+      return `a ${reason.what} is in its place`
+    case "BadAddress":
+      return reason.detail
+    case "NotASocket":
+      return `descriptor ${reason.fd} is not a socket`
+    case "CallFailed":
+      return `${reason.call} = ${reason.errno}`
+  }
+}
+
+/** Binds a unix listener at a path, which stays there when a server on a copy of it closes. Throws with what is wrong. */
+export const bindUnix = (path: string, backlog: number): UnixListener.UnixListener => {
+  const mode = 0o777 & ~process.umask()
+  const bound = UnixListener.listen(calls(), { path, backlog, nonBlocking: true, mode })
+  if (Result.isSuccess(bound)) return bound.success
+  throw new Error(describe(bound.failure))
+}
