@@ -9,7 +9,8 @@ import * as ChildProcessLauncher from "../src/ChildProcessLauncher.ts"
 const cases: ReadonlyArray<BackendContract.ContractCase<FfiBackend.Services>> = [
   ...BackendContract.launcherCases,
   ...BackendContract.notificationCases,
-  ...BackendContract.processCases
+  ...BackendContract.processCases,
+  ...BackendContract.survivalCases
 ]
 
 const { available, reason } = Observer.compiler

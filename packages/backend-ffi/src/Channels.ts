@@ -48,8 +48,8 @@ const reasonOf = (error: Error): ChannelErrorReason => {
 /** One socket and what has come out of it and was not taken yet. */
 class Link {
   readonly socket: Socket
-  /** Bytes in the order they came; at most one buffer full. */
-  private kept: Uint8Array | undefined
+  /** In the order they came. */
+  private readonly kept: Array<Uint8Array> = []
   private ended = false
   private failure: ChannelErrorReason | undefined
   private torn: ChannelErrorReason | undefined
@@ -69,10 +69,12 @@ class Link {
     })
   }
 
+  /** False stops Node. A reader that waits may take the bytes within `wake`: to stop after that would be for ever. */
   private keep(count: number, buffer: Uint8Array): boolean {
-    this.kept = buffer.slice(0, count)
+    // Not `slice`: a Buffer's shares the memory that Node fills next.
+    this.kept.push(Uint8Array.prototype.slice.call(buffer, 0, count))
     this.wake()
-    return false
+    return this.kept.length === 0
   }
 
   private stop(reason: ChannelErrorReason): void {
@@ -88,9 +90,8 @@ class Link {
 
   /** Undefined: nothing yet. Taking lets the next bytes in. */
   take(): Result.Result<Uint8Array, ChannelErrorReason> | undefined {
-    const bytes = this.kept
+    const bytes = this.kept.shift()
     if (bytes !== undefined) {
-      this.kept = undefined
       if (!this.socket.destroyed) this.socket.resume()
       return Result.succeed(bytes)
     }

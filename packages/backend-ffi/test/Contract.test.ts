@@ -8,11 +8,13 @@ import * as Observer from "../../core/test/testing/observer/Observer.ts"
 const cases: ReadonlyArray<BackendContract.ContractCase<FfiBackend.Services>> = [
   ...BackendContract.launcherCases,
   ...BackendContract.socketCases,
+  ...BackendContract.channelCases,
   ...BackendContract.executableCases,
   ...BackendContract.fileCases,
   ...BackendContract.lockCases,
   ...BackendContract.notificationCases,
-  ...BackendContract.processCases
+  ...BackendContract.processCases,
+  ...BackendContract.survivalCases
 ]
 
 describe.skipIf(!Observer.compiler.available)(`the ffi backend keeps the contract${Observer.compiler.reason}`, () => {

@@ -19,6 +19,7 @@ export {
   type Observer,
   type Verdict
 } from "./contract/Case.ts"
+export { channelCases } from "./contract/ChannelCases.ts"
 export { launcherCases } from "./contract/LauncherCases.ts"
 export {
   executableCases,
@@ -28,3 +29,4 @@ export {
   processCases,
   socketCases
 } from "./contract/ServiceCases.ts"
+export { survivalCases } from "./contract/SurvivalCases.ts"

@@ -17,6 +17,7 @@ import * as Effect from "effect/Effect"
 import type { FileSystem } from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
+import type { Channels } from "../backend/Channels.ts"
 import type { Executables } from "../backend/Executables.ts"
 import type { Files } from "../backend/Files.ts"
 import { LaunchError, Launcher, type LaunchFacts, type Process } from "../backend/Launcher.ts"
@@ -199,6 +200,7 @@ export type Services =
   | Launcher
   | Executables
   | Sockets
+  | Channels
   | Files
   | Notifications
   | Processes

@@ -8,8 +8,8 @@
  * An open file description lives as long as a descriptor of a living process refers to it. Its last close closes it: a
  * listener refuses from then on and its address is free, a lock is released.
  *
- * Limits: one user namespace; uid 0 passes every check of a file's mode; no symbolic links; connections are counted, their bytes
- * are not modelled; memory, CPU and the other limits are recorded and never enforced, RLIMIT_NOFILE is.
+ * Limits: one user namespace; uid 0 passes every check of a file's mode; no symbolic links; clients' connections are counted,
+ * bytes are modelled only in unix streams (SimulatedStreams.ts); memory, CPU and the other limits are recorded and never enforced, RLIMIT_NOFILE is.
  */
 import type { Address } from "../Address.ts"
 import * as AddressText from "../Address.ts"
@@ -32,9 +32,22 @@ export type Description = { readonly name: string } & (
       readonly nonBlocking: boolean
       /** Connections that wait for an accept. */
       readonly queued: number
+      /** Who called listen(2). */
+      readonly creator: PeerCredentials
+      /** Ends of connections whose bytes are modelled, not accepted yet: keys of descriptions (SimulatedStreams.ts). */
+      readonly waiting: ReadonlyArray<number>
     }
   | { readonly _tag: "File"; readonly path: string; readonly access: "read" | "append" }
-  | { readonly _tag: "Stream"; readonly inode: number; readonly creator: PeerCredentials }
+  | {
+      readonly _tag: "Stream"
+      readonly inode: number
+      /** SO_PEERCRED */
+      readonly creator: PeerCredentials
+      /** Key of the other end's description, which is gone once that is closed. */
+      readonly peer: number
+      /** What the other end has sent and was not read yet. */
+      readonly received: ReadonlyArray<Uint8Array>
+    }
   | { readonly _tag: "Datagram"; readonly inode: number; readonly path: string }
 )
 
@@ -101,16 +114,26 @@ export const alive = (kernel: Kernel, pid: number): SimulatedProcess | undefined
 export const living = (kernel: Kernel): ReadonlyArray<SimulatedProcess> =>
   [...kernel.processes.values()].filter((one) => one.ended === undefined)
 
+/** The key of the open file description that a descriptor refers to. */
+export const keyOf = (kernel: Kernel, pid: number, fd: Fd): number | undefined => {
+  const entry = alive(kernel, pid)?.table.entries.get(fd)
+  return entry === undefined ? undefined : Number(entry.description)
+}
+
 /** What is open at a descriptor. */
 export const describe = (kernel: Kernel, pid: number, fd: Fd): Description | undefined => {
-  const entry = alive(kernel, pid)?.table.entries.get(fd)
-  return entry === undefined ? undefined : kernel.descriptions.get(Number(entry.description))
+  const key = keyOf(kernel, pid, fd)
+  return key === undefined ? undefined : kernel.descriptions.get(key)
 }
 
 /** Closes descriptions that no living process holds any more. */
 const sweep = (kernel: Kernel): Kernel => {
   const held = new Set<number>()
   for (const one of living(kernel)) for (const entry of one.table.entries.values()) held.add(Number(entry.description))
+  for (const key of [...held]) {
+    const one = kernel.descriptions.get(key)
+    if (one?._tag === "Listener") for (const waiting of one.waiting) held.add(waiting)
+  }
   if ([...kernel.descriptions.keys()].every((key) => held.has(key))) return kernel
   return {
     ...kernel,
@@ -255,7 +278,9 @@ export const listen = (
     address,
     backlog,
     nonBlocking,
-    queued: 0
+    queued: 0,
+    creator: { pid, uid: owner.identity.uid, gid: owner.identity.gid },
+    waiting: []
   })
 }
 
@@ -269,24 +294,6 @@ export const bindDatagram = (kernel: Kernel, pid: number, path: string): Done<Fd
   if (typeof files === "string") return files === "EEXIST" ? "EADDRINUSE" : files
   const next = { ...kernel.next, inode: inode + 1 }
   return install({ ...kernel, files, next }, pid, { _tag: "Datagram", name: `socket:[${inode}]`, inode, path })
-}
-
-/** socketpair(2) */
-export const pair = (kernel: Kernel, pid: number): Done<readonly [Fd, Fd]> | ErrnoName => {
-  const owner = alive(kernel, pid)
-  if (owner === undefined) return "ESRCH"
-  const creator = { pid, uid: owner.identity.uid, gid: owner.identity.gid }
-  const inode = kernel.next.inode
-  const end = (number: number): Description => ({
-    _tag: "Stream",
-    name: `socket:[${number}]`,
-    inode: number,
-    creator
-  })
-  const one = install({ ...kernel, next: { ...kernel.next, inode: inode + 2 } }, pid, end(inode))
-  if (typeof one === "string") return one
-  const two = install(one.kernel, pid, end(inode + 1))
-  return typeof two === "string" ? two : { kernel: two.kernel, value: [one.value, two.value] }
 }
 
 /** flock(2) with LOCK_EX and LOCK_NB. */

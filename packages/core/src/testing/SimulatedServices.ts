@@ -1,5 +1,5 @@
 /**
- * The services of a simulated backend besides its launcher: look-up, sockets, files, notifications, processes, locks.
+ * The services of a simulated backend besides its launcher: look-up, sockets, channels, files, notifications, processes, locks.
  *
  * Each is a few calls on the simulated kernel, made by the process that uses the backend. What a scope owns is closed with
  * it, as the contracts say.
@@ -9,6 +9,7 @@ import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as Address from "../Address.ts"
+import { Channels } from "../backend/Channels.ts"
 import { ExecutableError, Executables } from "../backend/Executables.ts"
 import { FileError, Files } from "../backend/Files.ts"
 import { LockError, Locks } from "../backend/Locks.ts"
@@ -24,9 +25,11 @@ import {
 } from "../backend/Sockets.ts"
 import type { Fd } from "../Fd.ts"
 import * as FileTree from "./FileTree.ts"
+import * as SimulatedChannels from "./SimulatedChannels.ts"
 import type { Kernel } from "./SimulatedKernel.ts"
 import * as SimulatedKernel from "./SimulatedKernel.ts"
 import * as SimulatedProcesses from "./SimulatedProcesses.ts"
+import * as SimulatedStreams from "./SimulatedStreams.ts"
 import type { SimulationDriver } from "./SimulationDriver.ts"
 
 /** sizeof(sun_path) less its NUL: unix(7). */
@@ -140,7 +143,7 @@ const makeSockets = (driver: SimulationDriver) => {
   return Sockets.of({
     listen: makeListen(driver),
     pair: Effect.gen(function* () {
-      const ends = yield* driver.call((kernel) => SimulatedKernel.pair(kernel, driver.self))
+      const ends = yield* driver.call((kernel) => SimulatedStreams.pair(kernel, driver.self))
       if (typeof ends === "string") {
         const reason = { _tag: "CallFailed", call: "socketpair", errno: ends } as const
         return yield* new SocketError({ subject: "socket pair", reason })
@@ -231,6 +234,7 @@ export const layer = (driver: SimulationDriver, capabilities?: ReadonlySet<Proce
   Layer.mergeAll(
     Layer.succeed(Executables, makeExecutables(driver)),
     Layer.succeed(Sockets, makeSockets(driver)),
+    Layer.succeed(Channels, SimulatedChannels.make(driver)),
     Layer.succeed(Files, makeFiles(driver)),
     Layer.succeed(Notifications, makeNotifications(driver)),
     Layer.succeed(Processes, SimulatedProcesses.make(driver, capabilities)),

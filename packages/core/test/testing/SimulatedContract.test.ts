@@ -107,11 +107,13 @@ const run = <R extends SimulatedBackend.Services>(
 const cases: ReadonlyArray<BackendContract.ContractCase<SimulatedBackend.Services>> = [
   ...BackendContract.launcherCases,
   ...BackendContract.socketCases,
+  ...BackendContract.channelCases,
   ...BackendContract.executableCases,
   ...BackendContract.fileCases,
   ...BackendContract.lockCases,
   ...BackendContract.notificationCases,
-  ...BackendContract.processCases
+  ...BackendContract.processCases,
+  ...BackendContract.survivalCases
 ]
 
 describe("the simulated backend keeps the contract", () => {

@@ -7,8 +7,8 @@ import { Locks } from "../../backend/Locks.ts"
 import { Notifications } from "../../backend/Notifications.ts"
 import { Processes } from "../../backend/Processes.ts"
 import { Sockets } from "../../backend/Sockets.ts"
-import * as Launch from "../../Launch.ts"
 import { type ContractCase, contractCase, eventually, Harness, holds, refused, same } from "./Case.ts"
+import { startCommand } from "./StartCommand.ts"
 
 const LOCAL = { _tag: "Tcp", host: "127.0.0.1", port: 0 } as const
 
@@ -195,21 +195,6 @@ export const lockCases: ReadonlyArray<ContractCase<Locks>> = [
   )
 ]
 
-const startCommand = Effect.fnUntraced(function* (
-  command: { readonly program: string; readonly argv: ReadonlyArray<string> },
-  environment: Readonly<Record<string, string>> = {}
-) {
-  const launcher = yield* Launcher
-  const { spec } = Launch.forCapabilities({ ...command, environment, placements: [] }, launcher.capabilities)
-  const plan = yield* Effect.fromResult(Launch.plan(spec, yield* launcher.facts))
-  return yield* Effect.acquireRelease(launcher.launch(plan), (child) =>
-    Effect.andThen(
-      Effect.ignore(Effect.andThen(child.signalGroup("SIGKILL"), child.signal("SIGKILL"))),
-      Effect.asVoid(child.exit)
-    )
-  )
-})
-
 export const notificationCases: ReadonlyArray<ContractCase<Notifications | Launcher>> = [
   contractCase(
     "READY=1 of a child arrives with its pid",
@@ -218,7 +203,7 @@ export const notificationCases: ReadonlyArray<ContractCase<Notifications | Launc
       const harness = yield* Harness
       const socket = yield* notifications.open(`${yield* harness.temporaryDirectory}/notify`)
       const { program, argv } = yield* harness.observer
-      const child = yield* startCommand({ program, argv }, { NOTIFY_SOCKET: socket.path })
+      const child = yield* startCommand({ program, argv }, { environment: { NOTIFY_SOCKET: socket.path } })
       const message = yield* socket.take
       yield* same("message", [message.pid, message.fields.READY], [child.pid, "1"])
       return undefined
