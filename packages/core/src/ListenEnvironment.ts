@@ -6,6 +6,8 @@
  *   HANDOFF_ROLE, HANDOFF_SOCK_FD            a successor, and its channel to the supervisor (right after the listeners,
  *                                            not counted in LISTEN_FDS)
  *   HANDOFF_CONTROL_SOCKET                   the path at which a daemon that owns data serves its handoff socket
+ *   HANDOFF_TOKEN                            tells this start from all others: a supervisor that follows one that died
+ *                                            finds the process by it
  *
  * LISTEN_PID is not written here: only the child knows its pid, so a launch stamps it (`LaunchSpec.stampListenPid`).
  */
@@ -22,7 +24,8 @@ export const VARIABLES = [
   "NOTIFY_SOCKET",
   "HANDOFF_ROLE",
   "HANDOFF_SOCK_FD",
-  "HANDOFF_CONTROL_SOCKET"
+  "HANDOFF_CONTROL_SOCKET",
+  "HANDOFF_TOKEN"
 ] as const
 
 export interface Wish {
@@ -30,6 +33,7 @@ export interface Wish {
   readonly names: ReadonlyArray<string>
   readonly notifySocket?: string
   readonly controlSocket?: string
+  readonly token?: string
   /** A successor gets its channel right after the listeners. */
   readonly successor?: boolean
 }
@@ -51,6 +55,7 @@ export const write = (wish: Wish): Readonly<Record<string, string>> => {
     ...(wish.names.length === 0 ? {} : { LISTEN_FDS: String(wish.names.length), LISTEN_FDNAMES: wish.names.join(":") }),
     ...(wish.notifySocket === undefined ? {} : { NOTIFY_SOCKET: wish.notifySocket }),
     ...(wish.controlSocket === undefined ? {} : { HANDOFF_CONTROL_SOCKET: wish.controlSocket }),
+    ...(wish.token === undefined ? {} : { HANDOFF_TOKEN: wish.token }),
     ...(wish.successor === true
       ? { HANDOFF_ROLE: "successor", HANDOFF_SOCK_FD: String(FIRST_INHERITED_FD + wish.names.length) }
       : {})

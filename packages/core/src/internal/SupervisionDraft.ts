@@ -6,6 +6,9 @@
 import * as Readiness from "../swap/Readiness.ts"
 import type { Action, Answer, Command, Failure, Generation, Notice, State } from "../swap/Supervision.ts"
 
+/** How often a generation that is starting is looked at: its readiness depends on it. */
+export const WATCH_STARTING_MS = 20
+
 /** How often a draining generation is looked at: only to tell how many connections it still holds. */
 const WATCH_DRAINING_MS = 500
 
@@ -43,8 +46,11 @@ export const patch = (draft: Draft, id: number, change: Partial<Generation>): vo
     )
   })
 
-/** A new generation in phase launching. A command that names its own policy is not bound by what others sent. */
-export const launch = (draft: Draft, command: Command, mustNotify: boolean): number => {
+/**
+ * A new generation in phase launching. A command that names its own policy is not bound by what others sent; a successor
+ * of a sealed swap says Ready, and is not looked at.
+ */
+export const launch = (draft: Draft, command: Command, mustNotify: boolean, successor = false): number => {
   const { options, nextGeneration: id } = draft.state
   const readiness = Readiness.start(
     { ...options.readiness, policy: command.readiness ?? options.readiness.policy },
@@ -56,6 +62,10 @@ export const launch = (draft: Draft, command: Command, mustNotify: boolean): num
     command,
     phase: "launching",
     pid: undefined,
+    token: `${options.instance}.${id}`,
+    identity: undefined,
+    successor,
+    handoffSocket: successor ? "served" : "unknown",
     launchedAt: draft.at,
     readyAt: undefined,
     stoppingAt: undefined,
@@ -69,12 +79,21 @@ export const launch = (draft: Draft, command: Command, mustNotify: boolean): num
   }
   set(draft, { generations: [...draft.state.generations, generation], nextGeneration: id + 1 })
   tell(draft, { _tag: "GenerationStarting", generation: id, command })
-  setTimer(draft, `ready:${id}`, options.readiness.timeoutMs)
-  emit(draft, { _tag: "Launch", generation: id, command })
+  if (!successor) setTimer(draft, `ready:${id}`, options.readiness.timeoutMs)
+  emit(draft, { _tag: "Launch", generation: id, command, successor })
   return id
 }
 
+/** Waits for an adopted generation to become ready, as for one just launched. */
+export const expectReady = (draft: Draft, generation: Generation): void => {
+  const { options } = draft.state
+  setTimer(draft, `ready:${generation.id}`, options.readiness.timeoutMs)
+  if (generation.readiness.settling) setTimer(draft, `settle:${generation.id}`, options.readiness.settleMs)
+  emit(draft, { _tag: "Watch", generation: generation.id, everyMs: WATCH_STARTING_MS })
+}
+
 const clearStartTimers = (draft: Draft, generation: Generation): void => {
+  if (generation.successor) return
   if (generation.phase !== "launching" && generation.phase !== "starting") return
   clearTimer(draft, `ready:${generation.id}`)
   if (generation.readiness.settling) clearTimer(draft, `settle:${generation.id}`)
@@ -97,17 +116,30 @@ export const drain = (draft: Draft, generation: Generation): void => {
   requestStop(draft, generation, graceMs)
 }
 
+/** Gives a generation that was told to end by other means than a signal the grace to do so. */
+export const retire = (draft: Draft, generation: Generation): void => {
+  const { graceMs } = draft.state.options
+  patch(draft, generation.id, { phase: "draining", stoppingAt: draft.at })
+  tell(draft, { _tag: "GenerationDraining", generation: generation.id, graceMs })
+  if (generation.pid !== undefined) setTimer(draft, `grace:${generation.id}`, graceMs)
+}
+
 /** How long a rejected generation gets: one that accepted has clients to finish with, another has not. */
 export const rejectGrace = (draft: Draft, generation: Generation): number =>
   generation.accepted
     ? draft.state.options.graceMs
     : Math.min(draft.state.options.rejectGraceMs, draft.state.options.graceMs)
 
-/** Ends a generation that failed before it served. One not yet launched is stopped as soon as its pid is known. */
-export const reject = (draft: Draft, generation: Generation, failure: Failure): void => {
+/** Marks a generation as one that will not serve. */
+export const dismiss = (draft: Draft, generation: Generation, failure: Failure): void => {
   clearStartTimers(draft, generation)
   patch(draft, generation.id, { phase: "rejected", stoppingAt: draft.at, failure })
   tell(draft, { _tag: "GenerationRejected", generation: generation.id, failure })
+}
+
+/** Ends a generation that failed before it served. One not yet launched is stopped as soon as its pid is known. */
+export const reject = (draft: Draft, generation: Generation, failure: Failure): void => {
+  dismiss(draft, generation, failure)
   if (generation.exit === undefined) requestStop(draft, generation, rejectGrace(draft, generation))
 }
 
@@ -134,6 +166,13 @@ export const serve = (draft: Draft, generation: Generation, evidence: Readiness.
     restarts: { ...draft.state.restarts, nextAt: undefined }
   })
   setTimer(draft, "stable", draft.state.options.backoff.resetAfterMs)
+  lookForHandoffSocket(draft, id)
+}
+
+/** Asks whether a generation serves a handoff socket, where that decides anything. */
+export const lookForHandoffSocket = (draft: Draft, id: number): void => {
+  const known = find(draft, id)?.handoffSocket === "served"
+  if (draft.state.options.mode === "auto" && !known) emit(draft, { _tag: "LookForHandoffSocket", generation: id })
 }
 
 /** Takes a generation out of the table once nobody of its group is left. */

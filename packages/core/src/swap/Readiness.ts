@@ -26,7 +26,8 @@ export interface Options {
   readonly settleMs: number
 }
 
-export type Evidence = "notified" | "accepting" | "settled"
+/** `handoff`: the Ready of a sealed swap. */
+export type Evidence = "notified" | "accepting" | "settled" | "handoff"
 
 export type Fact =
   | { readonly _tag: "Notified" }

@@ -96,7 +96,8 @@ export const initial = (options: Options, handoffId: string, at: number): State 
   versions: { incumbent: options.versions.max, successor: options.versions.max },
   progress: undefined,
   revisions: undefined,
-  failure: undefined
+  failure: undefined,
+  failedIn: undefined
 })
 
 const go = (state: State, change: Partial<State>, ...commands: ReadonlyArray<Command>): Step => ({
@@ -160,7 +161,7 @@ const resume = (state: State): Step => {
 const revert = (state: State, failure: Failure): Step => {
   const { phase, handoffId } = state
   if (phase === "reverting" || phase === "resuming" || phase === "ended") return stay(state)
-  const failed: State = { ...state, failure }
+  const failed: State = { ...state, failure, failedIn: phase }
   if (phase === "connecting" || phase === "greeting-incumbent" || failure._tag === "LaunchFailed") {
     return rolledBack(failed)
   }

@@ -108,6 +108,8 @@ export interface State {
   /** What the seal reported: u64 as decimal text. */
   readonly revisions: ReadonlyArray<string> | undefined
   readonly failure: Failure | undefined
+  /** The phase in which it failed. */
+  readonly failedIn: Phase | undefined
 }
 
 export type Event = { readonly at: number } & (

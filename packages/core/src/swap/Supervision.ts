@@ -18,14 +18,26 @@
  * A process that leads a group is gone only when its group is empty: a wrapper killed alone would leave its child holding
  * the listener. So the end has two facts: Exited (the leader's status) and Gone (nobody of the group is left).
  *
- * Timers are named after what they wait for and the generation: ready:N, settle:N, grace:N, and restart, stable. A timer
- * that fires for a generation that has moved on changes nothing.
+ * A swap runs in one of three modes (Mode.ts), each with its own file and table: Overlap.ts, Exclusive.ts, and for a
+ * daemon that owns data Sealed.ts, whose successor says Ready through its channel and is not looked at.
+ *
+ * A supervisor that follows one that died starts with what it found (`recovered`, made by Recovery.ts): generations that
+ * live on are taken over where they are, and only what is missing is started.
+ *
+ * Timers are named after what they wait for and the generation: ready:N, settle:N, grace:N, handoff:*, and restart,
+ * stable. A timer that fires for a generation that has moved on changes nothing.
  */
 import type { ExitStatus } from "../backend/Launcher.ts"
+import type { ProcessIdentity } from "../backend/Processes.ts"
+import * as SealedSwap from "../internal/SealedSwap.ts"
 import * as Draft from "../internal/SupervisionDraft.ts"
+import * as SwapDraft from "../internal/SwapDraft.ts"
 import type { SignalName } from "../Signal.ts"
+import * as Exclusive from "./Exclusive.ts"
+import type { Mode, Wish } from "./Mode.ts"
 import * as Overlap from "./Overlap.ts"
 import * as Readiness from "./Readiness.ts"
+import * as Sealed from "./Sealed.ts"
 
 /** What a generation runs. PATH, program and working directory are resolved afresh at each launch. */
 export interface Command {
@@ -56,6 +68,12 @@ export interface Options {
   readonly listeners: number
   /** How many ended swaps are remembered. */
   readonly historyLimit: number
+  /** How swaps are made that do not say so themselves. */
+  readonly mode: Wish
+  /** Times of a sealed swap. */
+  readonly handoff: Sealed.Options
+  /** A text no other supervisor has: tokens of generations begin with it. */
+  readonly instance: string
 }
 
 /** Why a generation did not come to serve. */
@@ -65,6 +83,15 @@ export type Failure =
   | { readonly _tag: "NotReady"; readonly afterMs: number; readonly expected: string; readonly accepting: boolean }
   | { readonly _tag: "Aborted"; readonly afterMs: number }
   | { readonly _tag: "Stopping" }
+  /** A sealed swap's own reasons, with the phase it had come to. */
+  | {
+      readonly _tag: "HandoffFailed"
+      readonly phase: Sealed.Phase
+      readonly reason: Sealed.Failure
+      readonly afterMs: number
+    }
+  /** The supervisor that made the swap died in the middle of it. */
+  | { readonly _tag: "SupervisorDied" }
 
 /** Why a request was not even begun. */
 export type Refusal =
@@ -76,12 +103,21 @@ export type Refusal =
   | { readonly _tag: "Stopping" }
   | { readonly _tag: "NoPrevious" }
   | { readonly _tag: "NoSwap" }
+  /** The new version was told to serve: nobody could take back what it has acknowledged. */
+  | { readonly _tag: "TooLate"; readonly swap: number }
 
 export interface Generation {
   readonly id: number
   readonly command: Command
   readonly phase: "launching" | "starting" | "serving" | "draining" | "rejected"
   readonly pid: number | undefined
+  /** In its environment (HANDOFF_TOKEN), so that it is found though its start was never written down. */
+  readonly token: string
+  readonly identity: ProcessIdentity | undefined
+  /** Started as the successor of a sealed swap. */
+  readonly successor: boolean
+  /** Whether it was seen to serve a handoff socket. Once seen, that stays. */
+  readonly handoffSocket: "unknown" | "none" | "served"
   readonly launchedAt: number
   readonly readyAt: number | undefined
   readonly stoppingAt: number | undefined
@@ -102,6 +138,8 @@ export interface SwapRecord {
   readonly id: number
   readonly outcome: "committed" | "rolled-back"
   readonly kind: "swap" | "rollback"
+  /** Undefined when it ended before it was decided. */
+  readonly mode: Mode | undefined
   readonly from: number | undefined
   readonly to: number | undefined
   readonly command: Command
@@ -125,9 +163,18 @@ export interface Swap {
   readonly from: number | undefined
   readonly to: number | undefined
   readonly requestedAt: number
-  readonly phase: "waiting" | "running" | "rolling-back"
+  readonly phase: "waiting" | "deciding" | "clearing" | "running" | "rolling-back" | "restoring"
   /** For whom it waits. */
   readonly waitingFor: { readonly generation: number; readonly why: "starting" | "draining" } | undefined
+  /** The mode asked for, and the one decided. */
+  readonly wish: Wish
+  readonly mode: Mode | undefined
+  readonly handoffId: string
+  /** The sealed swap's own machine. */
+  readonly handoff: Sealed.State | undefined
+  /** Exclusive: the generation that runs the old command again. */
+  readonly restored?: number
+  readonly failed: { readonly failure: Failure | undefined; readonly cut: number; readonly killed: boolean } | undefined
 }
 
 export interface State {
@@ -151,13 +198,46 @@ export interface State {
   readonly stopRequests: ReadonlyArray<number>
 }
 
+/** What a supervisor found of the one before it: the state to go on from. Made by Recovery.ts. */
+export type Recovered = Pick<
+  State,
+  "command" | "previous" | "generations" | "serving" | "nextGeneration" | "nextSwap" | "history" | "mustNotify"
+> & {
+  /** The swap that was cut short, as it is told. */
+  readonly interrupted: SwapRecord | undefined
+  /** A generation that must be gone before anything is started: it was stopping for an exclusive swap. */
+  readonly waitFor: number | undefined
+}
+
+export type HandoffEvent = Sealed.Event extends infer E ? (E extends unknown ? Omit<E, "at"> : never) : never
+
+/** Those commands of the sealed machine that are not about generations or time. */
+export type HandoffCommand = Extract<Sealed.Command, { readonly _tag: "Connect" | "Send" | "Close" | "Probe" }>
+
 export type Event = { readonly at: number } & (
-  | { readonly _tag: "StartRequested"; readonly request: number }
-  | { readonly _tag: "SwapRequested"; readonly request: number; readonly command?: Command }
-  | { readonly _tag: "RollbackRequested"; readonly request: number }
+  | { readonly _tag: "StartRequested"; readonly request: number; readonly recovered?: Recovered }
+  | {
+      readonly _tag: "SwapRequested"
+      readonly request: number
+      readonly command?: Command
+      readonly mode?: Wish
+      /** For a sealed swap. */
+      readonly handoffId: string
+    }
+  | {
+      readonly _tag: "RollbackRequested"
+      readonly request: number
+      readonly mode?: Wish
+      readonly handoffId: string
+    }
   | { readonly _tag: "AbortRequested"; readonly request: number }
   | { readonly _tag: "StopRequested"; readonly request: number }
-  | { readonly _tag: "Launched"; readonly generation: number; readonly pid: number }
+  | {
+      readonly _tag: "Launched"
+      readonly generation: number
+      readonly pid: number
+      readonly identity?: ProcessIdentity
+    }
   | { readonly _tag: "LaunchFailed"; readonly generation: number; readonly detail: string }
   | { readonly _tag: "Notified"; readonly generation: number }
   | {
@@ -169,8 +249,11 @@ export type Event = { readonly at: number } & (
       readonly waiting: boolean
       readonly connections: number
     }
+  | { readonly _tag: "HandoffSocketSeen"; readonly generation: number; readonly served: boolean }
   | { readonly _tag: "Exited"; readonly generation: number; readonly status: ExitStatus }
   | { readonly _tag: "Gone"; readonly generation: number }
+  /** Something happened on the channels of a sealed swap. */
+  | { readonly _tag: "Handoff"; readonly swap: number; readonly event: HandoffEvent }
   | { readonly _tag: "TimerFired"; readonly timer: string }
 )
 
@@ -187,6 +270,13 @@ export type Answer =
 export type Notice =
   | { readonly _tag: "GenerationStarting"; readonly generation: number; readonly command: Command }
   | { readonly _tag: "GenerationLaunched"; readonly generation: number; readonly pid: number }
+  | {
+      readonly _tag: "GenerationAdopted"
+      readonly generation: number
+      readonly phase: Generation["phase"]
+      readonly pid: number
+      readonly command: Command
+    }
   | {
       readonly _tag: "GenerationReady"
       readonly generation: number
@@ -217,7 +307,16 @@ export type Notice =
   | { readonly _tag: "Stopped" }
 
 export type Action =
-  | { readonly _tag: "Launch"; readonly generation: number; readonly command: Command }
+  | { readonly _tag: "Launch"; readonly generation: number; readonly command: Command; readonly successor: boolean }
+  /** Find out whether the generation serves a handoff socket (HandoffSocketSeen). */
+  | { readonly _tag: "LookForHandoffSocket"; readonly generation: number }
+  /** Carry out on the channels of a sealed swap. `incumbent`: the generation that must answer. */
+  | {
+      readonly _tag: "Handoff"
+      readonly swap: number
+      readonly incumbent: number | undefined
+      readonly command: HandoffCommand
+    }
   /** Look at the generation every so many milliseconds (Observed) until Unwatch; replaces an earlier Watch. */
   | { readonly _tag: "Watch"; readonly generation: number; readonly everyMs: number }
   | { readonly _tag: "Unwatch"; readonly generation: number }
@@ -238,9 +337,6 @@ export interface Step {
   readonly state: State
   readonly commands: ReadonlyArray<Action>
 }
-
-/** How often a generation that is starting is looked at: its readiness depends on it. */
-const WATCH_STARTING_MS = 20
 
 export const initial = (options: Options, command: Command): State => ({
   options,
@@ -279,17 +375,19 @@ export const replay = (state: State, events: ReadonlyArray<Event>): ReadonlyArra
 const take = (draft: Draft.Draft, event: Event): void => {
   switch (event._tag) {
     case "StartRequested":
-      return startRequested(draft, event.request)
+      return startRequested(draft, event.request, event.recovered)
     case "SwapRequested":
-      return swapRequested(draft, event.request, "swap", event.command ?? draft.state.command)
+      return swapRequested(draft, event, "swap", event.command ?? draft.state.command)
     case "RollbackRequested":
-      return swapRequested(draft, event.request, "rollback", draft.state.previous?.command)
+      return swapRequested(draft, event, "rollback", draft.state.previous?.command)
     case "AbortRequested":
       return abortRequested(draft, event.request)
     case "StopRequested":
       return stopRequested(draft, event.request)
     case "TimerFired":
       return timerFired(draft, event.timer)
+    case "Handoff":
+      return draft.state.swap?.id === event.swap ? SealedSwap.feed(draft, event.event) : undefined
     default: {
       const generation = Draft.find(draft, event.generation)
       if (generation !== undefined) happened(draft, generation, event)
@@ -304,7 +402,7 @@ const happened = (
 ): void => {
   switch (event._tag) {
     case "Launched":
-      return launched(draft, generation, event.pid)
+      return launched(draft, generation, event.pid, event.identity)
     case "LaunchFailed":
       return launchFailed(draft, generation, event.detail)
     case "Notified":
@@ -316,6 +414,11 @@ const happened = (
       Draft.patch(draft, generation.id, { accepted, connections: event.connections })
       return learned(draft, generation.id, { _tag: "Observed", accepting: event.accepting })
     }
+    case "HandoffSocketSeen":
+      if (generation.handoffSocket !== "served") {
+        Draft.patch(draft, generation.id, { handoffSocket: event.served ? "served" : "none" })
+      }
+      return SwapDraft.decide(draft, generation.id)
     case "Exited":
       return exited(draft, generation, event.status)
     case "Gone":
@@ -323,7 +426,7 @@ const happened = (
   }
 }
 
-const startRequested = (draft: Draft.Draft, request: number): void => {
+const startRequested = (draft: Draft.Draft, request: number, recovered: Recovered | undefined): void => {
   if (draft.state.phase !== "idle") {
     const refusal: Refusal =
       draft.state.phase === "stopping" || draft.state.phase === "stopped"
@@ -332,16 +435,57 @@ const startRequested = (draft: Draft.Draft, request: number): void => {
     return Draft.answer(draft, request, { _tag: "Refused", refusal })
   }
   Draft.set(draft, { phase: "starting", startRequest: request })
-  Draft.launch(draft, draft.state.command, false)
+  if (recovered !== undefined) adopt(draft, recovered)
+  const { serving, generations } = draft.state
+  if (serving !== undefined) return startAnswered(draft, serving)
+  if (generations.some((one) => one.phase === "starting")) return
+  // Its end schedules the restart.
+  if (recovered?.waitFor !== undefined) return Draft.set(draft, { phase: "recovering" })
+  Draft.launch(draft, draft.state.command, draft.state.mustNotify)
+}
+
+/** Takes over what lives: each generation goes on from its phase, with times that begin anew. */
+const adopt = (draft: Draft.Draft, { interrupted, waitFor: _, ...found }: Recovered): void => {
+  Draft.set(draft, found)
+  if (interrupted !== undefined) Draft.tell(draft, { _tag: "SwapEnded", record: interrupted })
+  for (const { id, phase, pid, command } of found.generations) {
+    if (pid !== undefined) Draft.tell(draft, { _tag: "GenerationAdopted", generation: id, phase, pid, command })
+  }
+  for (const generation of found.generations) {
+    switch (generation.phase) {
+      case "serving":
+        Draft.set(draft, { phase: "serving" })
+        Draft.setTimer(draft, "stable", draft.state.options.backoff.resetAfterMs)
+        Draft.lookForHandoffSocket(draft, generation.id)
+        break
+      case "draining":
+        Draft.drain(draft, generation)
+        break
+      case "rejected":
+        Draft.reject(draft, generation, generation.failure ?? { _tag: "SupervisorDied" })
+        break
+      default:
+        Draft.expectReady(draft, generation)
+    }
+  }
+}
+
+const startAnswered = (draft: Draft.Draft, generation: number): void => {
+  const { startRequest } = draft.state
+  if (startRequest === undefined) return
+  Draft.set(draft, { startRequest: undefined })
+  const launchedAt = Draft.find(draft, generation)?.launchedAt ?? draft.at
+  Draft.answer(draft, startRequest, { _tag: "Started", generation, durationMs: draft.at - launchedAt })
 }
 
 const swapRequested = (
   draft: Draft.Draft,
-  request: number,
+  wish: Extract<Event, { readonly _tag: "SwapRequested" | "RollbackRequested" }>,
   kind: "swap" | "rollback",
   command: Command | undefined
 ): void => {
-  const { phase, swap } = draft.state
+  const { phase, swap, options } = draft.state
+  const { request, handoffId, mode = options.mode } = wish
   const refuse = (refusal: Refusal) => Draft.answer(draft, request, { _tag: "Refused", refusal })
   if (phase === "stopping") return refuse({ _tag: "Stopping" })
   if (phase === "starting") return refuse({ _tag: "Starting" })
@@ -350,16 +494,28 @@ const swapRequested = (
     return refuse({ _tag: "AlreadySwapping", swap: swap.id, sinceMs: draft.at - swap.requestedAt })
   }
   if (command === undefined) return refuse({ _tag: "NoPrevious" })
-  Overlap.request(draft, { kind, request, command })
+  SwapDraft.request(draft, { kind, request, command, mode, handoffId })
+}
+
+/** Gives the running swap up. */
+const giveUp = (
+  draft: Draft.Draft,
+  swap: Swap,
+  failure: Extract<Failure, { readonly _tag: "Aborted" | "Stopping" }>
+) => {
+  if (swap.mode === "sealed") return SealedSwap.feed(draft, { _tag: "AbortRequested", why: failure._tag })
+  if (swap.mode === "exclusive") return Exclusive.fail(draft, swap, failure)
+  return Overlap.fail(draft, swap, failure)
 }
 
 const abortRequested = (draft: Draft.Draft, request: number): void => {
   const { swap } = draft.state
   if (swap === undefined) return Draft.answer(draft, request, { _tag: "Refused", refusal: { _tag: "NoSwap" } })
-  Draft.answer(draft, request, { _tag: "Aborting", swap: swap.id })
-  if (swap.phase !== "rolling-back") {
-    Overlap.fail(draft, swap, { _tag: "Aborted", afterMs: draft.at - swap.requestedAt })
+  if (swap.handoff !== undefined && Sealed.isDecided(swap.handoff)) {
+    return Draft.answer(draft, request, { _tag: "Refused", refusal: { _tag: "TooLate", swap: swap.id } })
   }
+  Draft.answer(draft, request, { _tag: "Aborting", swap: swap.id })
+  if (swap.phase !== "rolling-back") giveUp(draft, swap, { _tag: "Aborted", afterMs: draft.at - swap.requestedAt })
 }
 
 const stopRequested = (draft: Draft.Draft, request: number): void => {
@@ -378,7 +534,7 @@ const stopRequested = (draft: Draft.Draft, request: number): void => {
     Draft.set(draft, { restarts: { ...draft.state.restarts, nextAt: undefined } })
   }
   const { swap } = draft.state
-  if (swap !== undefined && swap.phase !== "rolling-back") Overlap.fail(draft, swap, { _tag: "Stopping" })
+  if (swap !== undefined && swap.phase !== "rolling-back") giveUp(draft, swap, { _tag: "Stopping" })
   for (const generation of draft.state.generations) {
     if (generation.phase === "serving") Draft.drain(draft, generation)
     else if (generation.phase === "launching" || generation.phase === "starting") {
@@ -389,8 +545,13 @@ const stopRequested = (draft: Draft.Draft, request: number): void => {
   finishIfEmpty(draft)
 }
 
-const launched = (draft: Draft.Draft, generation: Generation, pid: number): void => {
-  Draft.patch(draft, generation.id, { pid })
+const launched = (
+  draft: Draft.Draft,
+  generation: Generation,
+  pid: number,
+  identity: ProcessIdentity | undefined
+): void => {
+  Draft.patch(draft, generation.id, { pid, identity })
   Draft.tell(draft, { _tag: "GenerationLaunched", generation: generation.id, pid })
   if (generation.phase === "rejected") {
     // It was given up while it was being launched: nobody can have reached it yet.
@@ -398,15 +559,17 @@ const launched = (draft: Draft.Draft, generation: Generation, pid: number): void
     return
   }
   Draft.patch(draft, generation.id, { phase: "starting" })
+  if (generation.successor) return SealedSwap.feed(draft, { _tag: "Launched", pid })
   // Only now: a short settle time must not be over before there is a process that could have settled.
   if (generation.readiness.settling) {
     Draft.setTimer(draft, `settle:${generation.id}`, draft.state.options.readiness.settleMs)
   }
-  Draft.emit(draft, { _tag: "Watch", generation: generation.id, everyMs: WATCH_STARTING_MS })
+  Draft.emit(draft, { _tag: "Watch", generation: generation.id, everyMs: Draft.WATCH_STARTING_MS })
 }
 
 const launchFailed = (draft: Draft.Draft, generation: Generation, detail: string): void => {
-  if (generation.phase !== "rejected") failed(draft, generation, { _tag: "LaunchFailed", detail })
+  if (generation.successor) SealedSwap.feed(draft, { _tag: "LaunchFailed", detail })
+  else if (generation.phase !== "rejected") failed(draft, generation, { _tag: "LaunchFailed", detail })
   const rejected = Draft.find(draft, generation.id)
   if (rejected !== undefined) gone(draft, rejected)
 }
@@ -414,7 +577,7 @@ const launchFailed = (draft: Draft.Draft, generation: Generation, detail: string
 /** A fact about readiness came in. */
 const learned = (draft: Draft.Draft, id: number, fact: Readiness.Fact): void => {
   const generation = Draft.find(draft, id)
-  if (generation === undefined || generation.phase !== "starting") return
+  if (generation === undefined || generation.phase !== "starting" || generation.successor) return
   const next = Readiness.step(generation.readiness, fact)
   if (next.settle === "start") Draft.setTimer(draft, `settle:${id}`, draft.state.options.readiness.settleMs)
   if (next.settle === "stop") Draft.clearTimer(draft, `settle:${id}`)
@@ -424,21 +587,25 @@ const learned = (draft: Draft.Draft, id: number, fact: Readiness.Fact): void => 
 }
 
 const becameReady = (draft: Draft.Draft, generation: Generation, evidence: Readiness.Evidence): void => {
-  const { swap, startRequest } = draft.state
-  if (swap?.to === generation.id) return Overlap.commit(draft, swap, generation, evidence)
-  Draft.serve(draft, generation, evidence)
-  if (startRequest !== undefined) {
-    Draft.set(draft, { startRequest: undefined })
-    const durationMs = draft.at - generation.launchedAt
-    Draft.answer(draft, startRequest, { _tag: "Started", generation: generation.id, durationMs })
+  const { swap } = draft.state
+  if (swap !== undefined && belongsTo(swap, generation)) {
+    if (swap.mode === "exclusive") return Exclusive.ready(draft, swap, generation, evidence)
+    return Overlap.commit(draft, swap, generation, evidence)
   }
-  Overlap.proceed(draft)
+  Draft.serve(draft, generation, evidence)
+  startAnswered(draft, generation.id)
+  SwapDraft.proceed(draft)
 }
+
+const belongsTo = (swap: Swap, generation: Generation): boolean =>
+  swap.to === generation.id || swap.restored === generation.id
 
 /** A generation that was to serve will not. */
 const failed = (draft: Draft.Draft, generation: Generation, failure: Failure): void => {
   const { swap } = draft.state
-  if (swap?.to === generation.id) return Overlap.fail(draft, swap, failure)
+  if (swap !== undefined && belongsTo(swap, generation)) {
+    return swap.mode === "exclusive" ? Exclusive.fail(draft, swap, failure) : Overlap.fail(draft, swap, failure)
+  }
   Draft.reject(draft, generation, failure)
 }
 
@@ -446,16 +613,26 @@ const exited = (draft: Draft.Draft, generation: Generation, status: ExitStatus):
   Draft.patch(draft, generation.id, { exit: status })
   Draft.tell(draft, { _tag: "GenerationExited", generation: generation.id, status })
   const { id, phase, launchedAt } = generation
-  if (phase !== "starting" && phase !== "serving") return
+  if (phase !== "starting" && phase !== "serving") {
+    const { swap } = draft.state
+    if (swap?.from === id) SealedSwap.feed(draft, { _tag: "IncumbentExited" })
+    if (swap?.to === id) SealedSwap.feed(draft, { _tag: "SuccessorExited", status })
+    return
+  }
   const current: Generation = { ...generation, exit: status }
-  if (phase === "starting") {
+  if (phase === "starting" && generation.successor) {
+    SealedSwap.feed(draft, { _tag: "SuccessorExited", status })
+  } else if (phase === "starting") {
     failed(draft, current, { _tag: "Exited", status, afterMs: draft.at - launchedAt })
   } else {
     Draft.patch(draft, id, { phase: "draining", stoppingAt: draft.at })
     Draft.clearTimer(draft, "stable")
     Draft.set(draft, { serving: undefined, phase: "recovering" })
+    SealedSwap.feed(draft, { _tag: "IncumbentExited" })
+    SwapDraft.undecided(draft)
     const { swap } = draft.state
-    if (swap?.phase !== "running") Draft.scheduleRestart(draft)
+    // A sealed swap may still give the data to its successor, or is about to end: nobody may open it beside that.
+    if (swap?.phase !== "running" && swap?.mode !== "sealed") Draft.scheduleRestart(draft)
   }
   // Whoever of the group outlived its leader still holds the listeners and would answer for a version that is gone.
   Draft.emit(draft, { _tag: "Signal", generation: id, signal: "SIGKILL", to: "group" })
@@ -464,7 +641,9 @@ const exited = (draft: Draft.Draft, generation: Generation, status: ExitStatus):
 const gone = (draft: Draft.Draft, generation: Generation): void => {
   const { swap, startRequest, phase } = draft.state
   Draft.remove(draft, generation)
-  if (swap?.to === generation.id) Overlap.rolledBack(draft, swap, generation)
+  if (swap?.mode === "exclusive") Exclusive.gone(draft, swap, generation)
+  else if (swap?.to === generation.id && swap.mode === "sealed") SealedSwap.feed(draft, { _tag: "SuccessorGone" })
+  else if (swap?.to === generation.id) Overlap.rolledBack(draft, swap, generation)
   else if (generation.phase === "rejected" && startRequest !== undefined) {
     const failure = generation.failure ?? { _tag: "Stopping" }
     Draft.set(draft, { startRequest: undefined, phase: phase === "stopping" ? "stopping" : "failed" })
@@ -472,7 +651,7 @@ const gone = (draft: Draft.Draft, generation: Generation): void => {
     return draft.state.phase === "failed" ? Draft.emit(draft, { _tag: "Finish" }) : finishIfEmpty(draft)
   }
   if (draft.state.phase === "stopping") return finishIfEmpty(draft)
-  Overlap.proceed(draft)
+  SwapDraft.proceed(draft)
   restartIfNobody(draft)
 }
 
@@ -495,6 +674,9 @@ const finishIfEmpty = (draft: Draft.Draft): void => {
 const timerFired = (draft: Draft.Draft, timer: string): void => {
   if (timer === "stable") return Draft.set(draft, { restarts: { ...draft.state.restarts, failures: 0 } })
   if (timer === "restart") return restart(draft)
+  if (timer.startsWith("handoff:")) {
+    return SealedSwap.feed(draft, { _tag: "TimerFired", timer: timer.slice("handoff:".length) as Sealed.Timer })
+  }
   const [kind, id] = timer.split(":")
   const generation = Draft.find(draft, Number(id))
   if (generation === undefined) return

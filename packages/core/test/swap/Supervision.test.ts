@@ -1,3 +1,4 @@
+import * as Sealed from "@handoff/core/swap/Sealed"
 import * as Supervision from "@handoff/core/swap/Supervision"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
@@ -10,7 +11,10 @@ const options: Supervision.Options = {
   generationLimit: 3,
   backoff: { initialMs: 100, factor: 2, maxMs: 1_000, resetAfterMs: 60_000 },
   listeners: 1,
-  historyLimit: 5
+  historyLimit: 5,
+  mode: "overlap",
+  handoff: Sealed.defaults,
+  instance: "test"
 }
 
 type Body = Supervision.Event extends infer E ? (E extends unknown ? Omit<E, "at"> : never) : never
@@ -68,7 +72,7 @@ class Driver {
   }
 
   swap(request: number, argv: ReadonlyArray<string> = ["v2"]): ReadonlyArray<Supervision.Action> {
-    return this.send({ _tag: "SwapRequested", request, command: { argv } })
+    return this.send({ _tag: "SwapRequested", handoffId: "", request, command: { argv } })
   }
 
   end(generation: number, status: { code: number } = { code: 0 }): void {
@@ -273,7 +277,7 @@ describe("an overlap swap", () => {
 
   it("lets a command with a policy of its own come after one that sent READY=1", () => {
     const driver = new Driver().serving()
-    driver.send({ _tag: "SwapRequested", request: 2, command: { argv: ["quiet"], readiness: "accepting" } })
+    driver.send({ _tag: "SwapRequested", handoffId: "", request: 2, command: { argv: ["quiet"], readiness: "accepting" } })
     driver.launched(2)
     driver.send({ _tag: "Observed", generation: 2, accepting: true, waiting: true, connections: 0 })
     expect(driver.record(2)).toMatchObject({ outcome: "committed", evidence: "accepting" })
@@ -289,7 +293,7 @@ describe("an overlap swap", () => {
     driver.launched(2)
     driver.send({ _tag: "Notified", generation: 2 })
     driver.end(1)
-    driver.send({ _tag: "RollbackRequested", request: 3 })
+    driver.send({ _tag: "RollbackRequested", handoffId: "", request: 3 })
     driver.launched(3)
     driver.send({ _tag: "Observed", generation: 3, accepting: true, waiting: true, connections: 0 })
     driver.pass(250)
@@ -306,7 +310,7 @@ describe("an overlap swap", () => {
 
   it("refuses to roll back when there was no version before", () => {
     const driver = new Driver().serving()
-    driver.send({ _tag: "RollbackRequested", request: 2 })
+    driver.send({ _tag: "RollbackRequested", handoffId: "", request: 2 })
     expect(driver.answer(2)).toEqual({ _tag: "Refused", refusal: { _tag: "NoPrevious" } })
   })
 
@@ -478,7 +482,7 @@ const wander = (seed: ReadonlyArray<number>): Driver => {
   let request = 0
   const moves = (): ReadonlyArray<() => void> => [
     () => driver.swap(++request),
-    () => driver.send({ _tag: "RollbackRequested", request: ++request }),
+    () => driver.send({ _tag: "RollbackRequested", handoffId: "", request: ++request }),
     () => driver.send({ _tag: "AbortRequested", request: ++request }),
     () => driver.pass(40_000),
     () => driver.pass(90),

@@ -1,0 +1,142 @@
+/**
+ * What all swaps have in common, whatever their mode: they are asked for, wait for their turn, are given a mode, and end
+ * with a record. One swap at a time.
+ *
+ * A swap waits for whoever is still starting (a first start or a restart), and, with the limit of generations reached,
+ * for the oldest one that drains. `auto` is decided then, by what the serving generation declared: it served a handoff
+ * socket, or not. Once it was seen to serve one, that stays: a sealed daemon that has gone silent is an error of the
+ * swap, never a reason to start a second writer beside it.
+ */
+import * as Exclusive from "../swap/Exclusive.ts"
+import type { Mode } from "../swap/Mode.ts"
+import * as Overlap from "../swap/Overlap.ts"
+import type { Command, Swap, SwapRecord } from "../swap/Supervision.ts"
+import * as SealedSwap from "./SealedSwap.ts"
+import * as Draft from "./SupervisionDraft.ts"
+
+export interface Wish {
+  readonly kind: Swap["kind"]
+  readonly request: number
+  readonly command: Command
+  readonly mode: Mode | "auto"
+  readonly handoffId: string
+}
+
+/** Begins a swap, or leaves it waiting. The caller has made sure that no other runs. */
+export const request = (draft: Draft.Draft, { mode, ...wish }: Wish): void => {
+  const id = draft.state.nextSwap
+  const swap: Swap = {
+    ...wish,
+    id,
+    wish: mode,
+    mode: undefined,
+    from: draft.state.serving,
+    to: undefined,
+    requestedAt: draft.at,
+    phase: "waiting",
+    waitingFor: undefined,
+    handoff: undefined,
+    failed: undefined
+  }
+  Draft.set(draft, { swap, nextSwap: id + 1 })
+  Draft.tell(draft, { _tag: "SwapRequested", swap: id, kind: wish.kind, command: wish.command })
+  proceed(draft)
+}
+
+const blocker = (draft: Draft.Draft): Swap["waitingFor"] => {
+  const { generations, options } = draft.state
+  const starting = generations.find((one) => one.phase === "launching" || one.phase === "starting")
+  if (starting !== undefined) return { generation: starting.id, why: "starting" }
+  if (generations.length < options.generationLimit) return undefined
+  const ending = generations.find((one) => one.phase !== "serving")
+  return ending === undefined ? undefined : { generation: ending.id, why: "draining" }
+}
+
+/** Goes on with a waiting swap if it is its turn now. */
+export const proceed = (draft: Draft.Draft): void => {
+  const { swap } = draft.state
+  if (swap === undefined || swap.phase !== "waiting") return
+  const waitingFor = blocker(draft)
+  if (waitingFor !== undefined) {
+    if (swap.waitingFor?.generation === waitingFor.generation) return
+    Draft.set(draft, { swap: { ...swap, waitingFor } })
+    Draft.tell(draft, { _tag: "SwapWaiting", swap: swap.id, ...waitingFor })
+    return
+  }
+  if (draft.state.restarts.nextAt !== undefined) {
+    Draft.clearTimer(draft, "restart")
+    Draft.set(draft, { restarts: { ...draft.state.restarts, nextAt: undefined } })
+  }
+  const turn: Swap = { ...swap, from: draft.state.serving, waitingFor: undefined }
+  const serving = Draft.find(draft, draft.state.serving)
+  // Nobody serves, so nobody has to make room.
+  if (serving === undefined) return begin(draft, turn, "overlap")
+  if (swap.wish !== "auto") return begin(draft, turn, swap.wish)
+  if (serving.handoffSocket === "served") return begin(draft, turn, "sealed")
+  Draft.set(draft, { swap: { ...turn, phase: "deciding" } })
+  Draft.emit(draft, { _tag: "LookForHandoffSocket", generation: serving.id })
+}
+
+/** It was found out whether the serving generation serves a handoff socket. */
+export const decide = (draft: Draft.Draft, generation: number): void => {
+  const { swap, serving } = draft.state
+  if (swap?.phase !== "deciding" || generation !== serving) return
+  begin(draft, swap, Draft.find(draft, serving)?.handoffSocket === "served" ? "sealed" : "overlap")
+}
+
+/** The generation whose answer was waited for is gone. */
+export const undecided = (draft: Draft.Draft): void => {
+  const { swap } = draft.state
+  if (swap?.phase !== "deciding") return
+  Draft.set(draft, { swap: { ...swap, phase: "waiting" } })
+  proceed(draft)
+}
+
+const begin = (draft: Draft.Draft, swap: Swap, mode: Mode): void => {
+  const decided: Swap = { ...swap, mode, phase: "running" }
+  switch (mode) {
+    case "overlap":
+      return Overlap.begin(draft, decided)
+    case "sealed":
+      return SealedSwap.begin(draft, decided)
+    case "exclusive":
+      return Exclusive.begin(draft, decided)
+  }
+}
+
+export type Verdict = Pick<SwapRecord, "outcome" | "evidence" | "failure" | "cut" | "killed">
+
+export const end = (draft: Draft.Draft, swap: Swap, verdict: Verdict): void => {
+  const record: SwapRecord = {
+    id: swap.id,
+    kind: swap.kind,
+    mode: swap.mode,
+    from: swap.from,
+    to: swap.to,
+    command: swap.command,
+    requestedAt: swap.requestedAt,
+    durationMs: draft.at - swap.requestedAt,
+    serving: draft.state.serving,
+    ...verdict
+  }
+  const history = [...draft.state.history, record].slice(-draft.state.options.historyLimit)
+  Draft.set(draft, { swap: undefined, history })
+  Draft.tell(draft, { _tag: "SwapEnded", record })
+  Draft.answer(draft, swap.request, { _tag: "SwapEnded", record })
+}
+
+/** The new generation is the one a restart starts, and the old one the one a rollback goes back to. */
+export const accept = (draft: Draft.Draft, swap: Swap): void => {
+  const previous = { command: draft.state.command, notified: draft.state.mustNotify }
+  Draft.set(draft, { command: swap.command, previous, restarts: { ...draft.state.restarts, failures: 0 } })
+}
+
+/** What a generation that failed still held when it died by itself or was killed was cut; one that drained held nothing. */
+export const losses = (generation: {
+  readonly killed: boolean
+  readonly connections: number
+  readonly failure: { readonly _tag: string } | undefined
+}): Pick<SwapRecord, "cut" | "killed"> => {
+  const died = generation.killed || generation.failure?._tag === "Exited"
+  return { cut: died ? generation.connections : 0, killed: generation.killed }
+}

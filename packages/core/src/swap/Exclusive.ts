@@ -1,0 +1,82 @@
+/**
+ * One exclusive swap, for a program that must not run twice: the old generation is stopped, then the new one started. In
+ * between connections wait in the listeners' queues.
+ *
+ *   phase         event                     next
+ *   clearing      old one's group empty     running: the new one is started; restoring if it was given up meanwhile
+ *   clearing      abort                     stays: the old one was told to stop, its command is started again
+ *   running       new one ready             ended: committed
+ *   running       new one failed, timed     rolling-back: the new one is asked to stop, and killed after its grace
+ *                 out, abort
+ *   rolling-back  new one's group empty     restoring: the old command is started again
+ *   restoring     it is ready               ended: rolled back, the old command serves
+ *   restoring     it failed                 ended: rolled back, nobody serves; restarts follow with growing delays
+ *   any           stop                      ended: rolled back; rolling-back first where a new one runs
+ */
+import * as Draft from "../internal/SupervisionDraft.ts"
+import * as SwapDraft from "../internal/SwapDraft.ts"
+import type { Evidence } from "./Readiness.ts"
+import type { Failure, Generation, Swap } from "./Supervision.ts"
+
+/** Asks the old generation to stop. */
+export const begin = (draft: Draft.Draft, swap: Swap): void => {
+  const old = Draft.find(draft, draft.state.serving)
+  Draft.clearTimer(draft, "stable")
+  Draft.set(draft, { swap: { ...swap, phase: "clearing" }, serving: undefined, phase: "recovering" })
+  if (old !== undefined) Draft.drain(draft, old)
+}
+
+const rollBack = (draft: Draft.Draft, swap: Swap): void =>
+  SwapDraft.end(draft, swap, {
+    outcome: "rolled-back",
+    evidence: undefined,
+    failure: swap.failed?.failure,
+    cut: swap.failed?.cut ?? 0,
+    killed: swap.failed?.killed ?? false
+  })
+
+const restore = (draft: Draft.Draft, swap: Swap): void => {
+  if (draft.state.phase === "stopping") return rollBack(draft, swap)
+  const restored = Draft.launch(draft, draft.state.command, draft.state.mustNotify)
+  Draft.set(draft, { swap: { ...swap, phase: "restoring", restored } })
+}
+
+/** A generation of this swap is gone. */
+export const gone = (draft: Draft.Draft, swap: Swap, generation: Generation): void => {
+  if (swap.phase === "clearing" && generation.id === swap.from) {
+    if (swap.failed !== undefined) return restore(draft, swap)
+    const to = Draft.launch(draft, swap.command, draft.state.mustNotify)
+    return Draft.set(draft, { swap: { ...swap, phase: "running", to } })
+  }
+  if (generation.id === swap.to && swap.phase === "rolling-back") {
+    restore(draft, { ...swap, failed: { failure: generation.failure, ...SwapDraft.losses(generation) } })
+  } else if (generation.id === swap.restored) rollBack(draft, swap)
+}
+
+/** One of its generations is ready: the new one, or the old command again. */
+export const ready = (draft: Draft.Draft, swap: Swap, generation: Generation, evidence: Evidence): void => {
+  if (generation.id === swap.restored) {
+    Draft.serve(draft, generation, evidence)
+    return rollBack(draft, swap)
+  }
+  SwapDraft.accept(draft, swap)
+  Draft.serve(draft, generation, evidence)
+  SwapDraft.end(draft, swap, { outcome: "committed", evidence, failure: undefined, cut: 0, killed: false })
+}
+
+/** The swap is given up, or one of its generations failed. */
+export const fail = (draft: Draft.Draft, swap: Swap, failure: Failure): void => {
+  if (swap.phase === "restoring") {
+    const restored = Draft.find(draft, swap.restored)
+    if (failure._tag === "Stopping") return rollBack(draft, swap)
+    if (restored !== undefined && failure._tag !== "Aborted") Draft.reject(draft, restored, failure)
+    return
+  }
+  if (swap.phase === "clearing") {
+    const given: Swap = { ...swap, failed: { failure, cut: 0, killed: false } }
+    return failure._tag === "Stopping" ? rollBack(draft, given) : Draft.set(draft, { swap: given })
+  }
+  const generation = Draft.find(draft, swap.to)
+  Draft.set(draft, { swap: { ...swap, phase: "rolling-back" } })
+  if (generation !== undefined) Draft.reject(draft, generation, failure)
+}
