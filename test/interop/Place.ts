@@ -27,7 +27,7 @@ export interface Place {
   /** The processes that opened the log, in order; one that resumed appears again. */
   readonly openings: () => ReadonlyArray<number>
   readonly marker: (name: string) => string | undefined
-  /** Waits for a marker and gives its content. */
+  /** Waits for a marker with a content, since not every program writes it whole at once, and gives the content. */
   readonly awaitMarker: (name: string, timeoutMs?: number) => Promise<string>
   /** Those of `pids` that hold the data lock. */
   readonly lockHolders: (pids: ReadonlyArray<number>) => ReadonlyArray<number>
@@ -96,7 +96,7 @@ export const place = (directory: string, markers = "markers"): Place => {
       const deadline = Date.now() + timeoutMs
       for (;;) {
         const content = marker(name)
-        if (content !== undefined) return content
+        if (content !== undefined && content !== "") return content
         if (Date.now() > deadline) throw new Error(`no marker ${name} within ${timeoutMs} ms`)
         await sleep(5)
       }

@@ -2,14 +2,15 @@
  * The Rust programs alone, in every role: what is asked of this project's programs beside them is asked of them first, so that
  * a failure elsewhere is not the harness's own.
  */
-import { closeSync, existsSync, openSync, readFileSync } from "node:fs"
+import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { beforeAll, describe, expect, it } from "vitest"
-import { type ManagedProcesses, managedProcesses } from "../support/ManagedProcesses.ts"
+import { managedProcesses } from "../support/ManagedProcesses.ts"
 import { isAlive } from "../support/ProcessTable.ts"
 import { temporaryDirectory } from "../support/TemporaryDirectory.ts"
+import { handOff, startIncumbent } from "./HandOff.ts"
 import { BUILD_TIMEOUT, cargo, ensureBuilt, RUST_DAEMON, RUST_SUPERVISOR, startRustSupervisor } from "./Interop.ts"
-import { type Place, place, type Variables } from "./Place.ts"
+import { place } from "./Place.ts"
 import { append, audit, damage, startWriters, UNDAMAGED, wroteInTurn } from "./Writers.ts"
 
 const SWAPS = 20
@@ -19,9 +20,20 @@ beforeAll(ensureBuilt, BUILD_TIMEOUT)
 describe("the audit of a log", () => {
   const lines = (...pids: ReadonlyArray<number>) => pids.map((pid, index) => ({ pid, text: `line ${index}` }))
 
-  it("finds a lost line and one written twice", () => {
-    const log = [...lines(1, 1), { pid: 2, text: "line 0" }]
-    expect(damage(log, ["line 0", "line 1", "line 2"])).toEqual({ lost: ["line 2"], doubled: ["line 0"] })
+  it("finds a lost line, one written twice, and one moved by a stranger's", () => {
+    const log = [...lines(1, 1), { pid: 2, text: "line 0" }, { pid: 2, text: "stray" }, { pid: 1, text: "line 4" }]
+    const acknowledged = [0, 1, 3, 4].map((line) => ({ text: `line ${line}`, revision: line }))
+    expect(
+      damage(
+        log,
+        acknowledged.map((each) => ({ ...each, revision: each.revision + 1 }))
+      )
+    ).toEqual({
+      lost: ["line 3"],
+      doubled: ["line 0"],
+      moved: []
+    })
+    expect(damage(log, [{ text: "line 4", revision: 4 }]).moved).toHaveLength(1)
   })
 
   it("finds a process that writes after another has opened the log", () => {
@@ -105,38 +117,14 @@ describe.skipIf(!cargo.available)(`Rust in all roles${cargo.reason}`, () => {
 })
 
 describe.skipIf(!cargo.available)(`the contract of an external fault test${cargo.reason}`, () => {
-  const startIncumbent = async (processes: ManagedProcesses, where: Place, variables: Variables = {}) => {
-    const incumbent = processes.start(RUST_DAEMON, [], {
-      env: { ...process.env, ...where.variables, HANDOFF_CRASH_ROLE: "primitive", ...variables }
-    })
-    expect(await where.awaitMarker("incumbent-pid")).toBe(String(incumbent.pid))
-    return incumbent
-  }
-  /** Its output goes to a file: the successor inherits it and lives on, so a pipe would not end with the supervisor. */
-  const handOff = async (processes: ManagedProcesses, where: Place, variables: Variables = {}) => {
-    const path = `${where.journal}.output`
-    const output = openSync(path, "w")
-    const { code } = await processes.run(RUST_SUPERVISOR, [], {
-      stdio: ["ignore", output, output],
-      env: {
-        ...process.env,
-        ...where.variables,
-        HANDOFF_JOURNAL: where.journal,
-        HANDOFF_PRIMITIVE_BINARY: RUST_DAEMON,
-        HANDOFF_CRASH_ROLE: "supervisor",
-        ...variables
-      }
-    })
-    closeSync(output)
-    return { code, output: readFileSync(path, "utf8") }
-  }
+  const programs = { supervisor: RUST_SUPERVISOR, daemon: RUST_DAEMON }
 
   it("status 0 when committed; the successor lives on and answers at the control socket", async () => {
     await using processes = managedProcesses()
     using directory = temporaryDirectory()
     const where = place(directory.path)
-    const incumbent = await startIncumbent(processes, where)
-    const ended = await handOff(processes, where)
+    const incumbent = await startIncumbent(processes, where, RUST_DAEMON)
+    const ended = await handOff(processes, where, programs)
     expect(ended.code, ended.output).toBe(0)
     expect((await incumbent.ended).code).toBe(0)
     const successor = Number(await where.awaitMarker("successor-pid"))
@@ -152,9 +140,9 @@ describe.skipIf(!cargo.available)(`the contract of an external fault test${cargo
     await using processes = managedProcesses()
     using directory = temporaryDirectory()
     const where = place(directory.path)
-    expect((await handOff(processes, where)).code).toBe(3)
-    const incumbent = await startIncumbent(processes, where, { HANDOFF_SEAL_FAILS_ONCE: "1" })
-    expect((await handOff(processes, where)).code).toBe(2)
+    expect((await handOff(processes, where, programs)).code).toBe(3)
+    const incumbent = await startIncumbent(processes, where, RUST_DAEMON, { HANDOFF_SEAL_FAILS_ONCE: "1" })
+    expect((await handOff(processes, where, programs)).code).toBe(2)
     await where.awaitMarker("resume-called")
     expect(where.marker("supervisor-aborted")).toMatch(/^seal failed/)
     expect(processes.alive()).toEqual([incumbent.pid])
@@ -171,8 +159,13 @@ describe.skipIf(!cargo.available)(`the contract of an external fault test${cargo
       await using processes = managedProcesses()
       using directory = temporaryDirectory()
       const where = place(directory.path)
-      const incumbent = await startIncumbent(processes, where, role === "primitive" ? { HANDOFF_CRASH_AT: point } : {})
-      const ended = await handOff(processes, where, {
+      const incumbent = await startIncumbent(
+        processes,
+        where,
+        RUST_DAEMON,
+        role === "primitive" ? { HANDOFF_CRASH_AT: point } : {}
+      )
+      const ended = await handOff(processes, where, programs, {
         HANDOFF_CRASH_AT: role === "supervisor" ? point : "",
         HANDOFF_CRASH_AT_FOR_N: role === "successor" ? point : ""
       })
@@ -188,7 +181,7 @@ describe.skipIf(!cargo.available)(`the contract of an external fault test${cargo
       await expect.poll(() => where.lockHolders(processes.alive()), { timeout: 10_000 }).toEqual(left)
       if (role !== "supervisor") return
       expect(existsSync(where.journal)).toBe(true)
-      expect((await handOff(processes, where)).code).toBe(0)
+      expect((await handOff(processes, where, programs)).code).toBe(0)
       expect(where.marker("supervisor-resume-from-journal")).toBeDefined()
       expect(existsSync(where.journal)).toBe(false)
     })

@@ -8,8 +8,14 @@ import { request } from "node:http"
 import { setTimeout as sleep } from "node:timers/promises"
 import type { Line, Place } from "./Place.ts"
 
+export interface Acknowledged {
+  readonly text: string
+  /** As the daemon answered: the number of lines in the log with this one, which is this line's number. */
+  readonly revision: number
+}
+
 export interface Written {
-  readonly acknowledged: ReadonlyArray<string>
+  readonly acknowledged: ReadonlyArray<Acknowledged>
   /** Errno or status of each line that was not acknowledged. */
   readonly failures: ReadonlyArray<string>
 }
@@ -23,8 +29,8 @@ export interface Writers extends Disposable {
 /** Milliseconds: a swap, or a rollback with its waiting, lies well within. */
 const PATIENCE = 30_000
 
-/** One line; gives what the daemon answered. Fails with the errno, or with the status when that is not 200. */
-export const append = (port: number, text: string): Promise<string> =>
+/** One line; gives the revision that the daemon answered. Fails with the errno, or with the status when that is not 200. */
+export const append = (port: number, text: string): Promise<number> =>
   new Promise((resolve, reject) => {
     const asked = request(
       { host: "127.0.0.1", port, path: "/append", method: "POST", agent: false, timeout: PATIENCE },
@@ -35,7 +41,7 @@ export const append = (port: number, text: string): Promise<string> =>
         })
         response.on("error", reject)
         response.on("end", () => {
-          if (response.statusCode === 200) resolve(body)
+          if (response.statusCode === 200) resolve(Number(body))
           else reject(new Error(`status ${response.statusCode}`))
         })
       }
@@ -52,15 +58,14 @@ export const append = (port: number, text: string): Promise<string> =>
  * expectNothingLost(place, await writers.stop())
  */
 export const startWriters = (port: number, clients = 4): Writers => {
-  const acknowledged: Array<string> = []
+  const acknowledged: Array<Acknowledged> = []
   const failures: Array<string> = []
   let stopped = false
   const write = async (client: number) => {
     for (let line = 0; !stopped; line += 1) {
       const text = `client ${client} line ${line}`
       try {
-        await append(port, text)
-        acknowledged.push(text)
+        acknowledged.push({ text, revision: await append(port, text) })
       } catch (error) {
         failures.push((error as NodeJS.ErrnoException).code ?? (error as Error).message)
         await sleep(5)
@@ -81,13 +86,17 @@ export const startWriters = (port: number, clients = 4): Writers => {
   }
 }
 
-/** Acknowledged lines that the log lacks, and lines that it has twice. */
-export const damage = (log: ReadonlyArray<Line>, acknowledged: ReadonlyArray<string>) => {
-  const times = new Map<string, number>()
-  for (const { text } of log) times.set(text, (times.get(text) ?? 0) + 1)
+/**
+ * Acknowledged lines that the log lacks, lines that it has twice, and lines that are not where the daemon counted them: it
+ * counts from what it found when it opened the log, so that anyone who wrote after that moves its lines.
+ */
+export const damage = (log: ReadonlyArray<Line>, acknowledged: ReadonlyArray<Acknowledged>) => {
+  const numbers = new Map<string, Array<number>>()
+  for (const [index, { text }] of log.entries()) numbers.set(text, [...(numbers.get(text) ?? []), index + 1])
   return {
-    lost: acknowledged.filter((text) => !times.has(text)),
-    doubled: [...times].filter(([, count]) => count > 1).map(([text]) => text)
+    lost: acknowledged.filter(({ text }) => !numbers.has(text)).map(({ text }) => text),
+    doubled: [...numbers].filter(([, found]) => found.length > 1).map(([text]) => text),
+    moved: acknowledged.filter(({ text, revision }) => numbers.has(text) && !numbers.get(text)?.includes(revision))
   }
 }
 
@@ -111,4 +120,4 @@ export const audit = (where: Place, written: Written) => ({
   inTurn: wroteInTurn(where.log(), where.openings())
 })
 
-export const UNDAMAGED = { lost: [], doubled: [], failures: [], inTurn: true } as const
+export const UNDAMAGED = { lost: [], doubled: [], moved: [], failures: [], inTurn: true } as const
