@@ -24,6 +24,7 @@
 
 import { createServer } from "node:http"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as Mode from "@handoff/core/swap/Mode"
 import type { Command } from "@handoff/core/swap/Supervision"
 import type * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -41,7 +42,6 @@ import * as AdminSocket from "./AdminSocket.ts"
 import * as Metrics from "./Metrics.ts"
 import { Supervisor, type SupervisorEvent, type SwapReport } from "./Supervisor.ts"
 import { formatRefusal, type SwapError } from "./SupervisorError.ts"
-import * as SwapMode from "./SwapMode.ts"
 import * as SwapText from "./SwapText.ts"
 
 type Lines = Queue.Queue<AdminLine, Cause.Done>
@@ -139,7 +139,7 @@ const CommandSchema = Schema.Struct({
 })
 const BodySchema = Schema.Struct({
   command: Schema.optionalKey(CommandSchema),
-  mode: Schema.optionalKey(Schema.Literals(SwapMode.modes))
+  mode: Schema.optionalKey(Schema.Literals(Mode.WISHES))
 })
 const decodeBody = Schema.decodeUnknownResult(BodySchema, { errors: "first", onExcessProperty: "error" })
 
@@ -186,6 +186,8 @@ const readSwapBody = (text: string) => {
   return problem === undefined ? { command, mode } : { response: failure(400, problem.at, problem.message) }
 }
 
+type Swap = (command?: Command, options?: { readonly mode?: Mode.Wish }) => Effect.Effect<SwapReport, SwapError>
+
 const postSwap = (hub: Hub) =>
   Effect.gen(function* () {
     const supervisor = yield* Supervisor
@@ -194,7 +196,7 @@ const postSwap = (hub: Hub) =>
     if (body._tag === "None") return failure(400, "body", "could not be read")
     const read = readSwapBody(body.value)
     if (read.response !== undefined) return read.response
-    const swap: SwapMode.Swap<Command, SwapReport, SwapError> = supervisor.swap
+    const swap: Swap = supervisor.swap
     return yield* swapRoute(hub, swap(read.command, read.mode === undefined ? {} : { mode: read.mode }))
   })
 

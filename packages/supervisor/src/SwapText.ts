@@ -7,7 +7,8 @@ import { formatDuration, SwapError } from "./SupervisorError.ts"
 const evidence = {
   notified: "it sent READY=1",
   accepting: "it was seen accepting",
-  settled: "it stayed alive"
+  settled: "it stayed alive",
+  handoff: "it took the data over"
 } as const
 
 const committed = (record: SwapRecord): string => {

@@ -62,6 +62,15 @@ describe("swap", () => {
       await (await ask("POST", "/swap")).text()
       await (await ask("POST", "/swap", "{}")).text()
       expect(fake.swaps).toEqual([undefined, undefined])
+      expect(fake.modes).toEqual([undefined, undefined])
+    }))
+
+  it("takes the mode of this one swap", () =>
+    withApi(async ({ ask, fake }) => {
+      await (await ask("POST", "/swap", '{"mode":"exclusive"}')).text()
+      await (await ask("POST", "/swap", '{"command":{"argv":["x"]},"mode":"sealed"}')).text()
+      expect(fake.swaps).toEqual([undefined, { argv: ["x"] }])
+      expect(fake.modes).toEqual(["exclusive", "sealed"])
     }))
 
   it("gives a roll-back's reason and last lines", () =>
@@ -102,6 +111,8 @@ describe("swap", () => {
     ["{", "body", "is not JSON"],
     ["[]", "body", ""],
     ['{"comand":{}}', "comand", ""],
+    ['{"mode":"sideways"}', "mode", '"exclusive"'],
+    ['{"mode":1}', "mode", ""],
     ['{"command":{}}', "command.argv", "Missing"],
     ['{"command":{"argv":"node"}}', "command.argv", ""],
     ['{"command":{"argv":[]}}', "command.argv[0]", ""],

@@ -1,4 +1,5 @@
 /** A supervisor that does what a test tells it: events are published by hand, answers are given by the test. */
+import type * as Mode from "@handoff/core/swap/Mode"
 import type * as Supervision from "@handoff/core/swap/Supervision"
 import { type Status, Supervisor, type SupervisorEvent, type SwapReport } from "@handoff/supervisor/Supervisor"
 import { SwapError } from "@handoff/supervisor/SupervisorError"
@@ -12,6 +13,7 @@ export const record = (over: Partial<Supervision.SwapRecord> = {}): Supervision.
   id: 1,
   outcome: "committed",
   kind: "swap",
+  mode: "overlap",
   from: 1,
   to: 2,
   command: { argv: ["node", "server.js"] },
@@ -51,6 +53,7 @@ export const status = (over: Partial<Status> = {}): Status => ({
   version: "0.1.0",
   phase: "serving",
   startedAt: 1_700_000_000_000,
+  mode: "auto",
   serving: 1,
   listeners: [{ name: "http", address: "127.0.0.1:8080", backlog: 4096 }],
   generations: [
@@ -83,6 +86,8 @@ export interface Fake {
   abort: Effect.Effect<number, SwapError>
   status: Status
   readonly swaps: Array<Supervision.Command | undefined>
+  /** The mode of each swap, where it was given. */
+  readonly modes: Array<Mode.Wish | undefined>
   stops: number
   readonly finish: Effect.Effect<void>
 }
@@ -97,6 +102,7 @@ export const make: Effect.Effect<Fake> = Effect.gen(function* () {
   const fake: Fake = {
     tell,
     swaps: [],
+    modes: [],
     stops: 0,
     status: status(),
     abort: Effect.fail(refused({ _tag: "NoSwap" })),
@@ -115,9 +121,10 @@ export const make: Effect.Effect<Fake> = Effect.gen(function* () {
         Supervisor,
         Supervisor.of({
           start: Effect.succeed({ generation: 1, durationMs: 5 }),
-          swap: (command) =>
+          swap: (command?: Supervision.Command, options?: { readonly mode?: Mode.Wish }) =>
             Effect.suspend(() => {
               fake.swaps.push(command)
+              fake.modes.push(options?.mode)
               return Effect.tapError(fake.swap(command, "swap"), tellEnd)
             }),
           rollback: Effect.suspend(() => Effect.tapError(fake.swap(undefined, "rollback"), tellEnd)),

@@ -9,7 +9,8 @@ import * as SwapText from "../SwapText.ts"
 const evidence = {
   notified: "it sent READY=1",
   accepting: "it was seen accepting",
-  settled: "it stayed alive"
+  settled: "it stayed alive",
+  handoff: "it took the data over"
 } as const
 
 /** An argument vector as one could type it. */
@@ -31,6 +32,8 @@ export const format = (event: AdminLine): string | undefined => {
       return `refused: ${event.message}`
     case "RestartScheduled":
       return `restart in ${formatDuration(event.delayMs)} (failure ${event.failures})`
+    case "StateNotSaved":
+      return `the state could not be saved: ${event.detail}`
     case "Stopping":
       return "stopping"
     case "Stopped":
@@ -46,6 +49,8 @@ const generationText = (event: GenerationEvent): string => {
   switch (event._tag) {
     case "GenerationStarting":
       return `starts: ${formatCommand(event.command.argv)}`
+    case "GenerationAdopted":
+      return `lives on as process ${event.pid} (${event.phase}) and is taken over: ${formatCommand(event.command.argv)}`
     case "GenerationLaunched":
       return `runs as process ${event.pid}`
     case "GenerationReady":

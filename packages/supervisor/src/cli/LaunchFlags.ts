@@ -3,13 +3,13 @@
  */
 import { readFileSync } from "node:fs"
 import { resolve } from "node:path"
+import * as Mode from "@handoff/core/swap/Mode"
 import * as Argument from "effect/cli/Argument"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { Config } from "../Config.ts"
 import type { Options } from "../Supervisor.ts"
-import * as SwapMode from "../SwapMode.ts"
 import type * as Trigger from "../TriggerSocket.ts"
 import { Code, CommandExit, usage } from "./CommandExit.ts"
 import * as OptionText from "./OptionText.ts"
@@ -39,7 +39,7 @@ export const program = Argument.String("program").pipe(
   Argument.variadic()
 )
 
-export const mode = Flag.Literals("mode", SwapMode.modes).pipe(
+export const mode = Flag.Literals("mode", Mode.WISHES).pipe(
   Flag.withDescription(
     "auto: as the serving version shows; sealed: the old one gives its data away first; overlap: old and new side by side; exclusive: the old one stops first"
   )
@@ -85,7 +85,7 @@ export const flags = {
 export interface Values {
   readonly config: Option.Option<string>
   readonly listen: ReadonlyArray<OptionText.NamedListener>
-  readonly mode: SwapMode.SwapMode
+  readonly mode: Mode.Wish
   readonly controlSocket: Option.Option<string>
   readonly drainGrace: Option.Option<number>
   readonly deadline: Option.Option<number>
@@ -102,7 +102,7 @@ export interface Values {
 /** What `run` and `plan` are asked to do. */
 export interface Launch {
   readonly options: Options & {
-    readonly mode: SwapMode.SwapMode
+    readonly mode: Mode.Wish
     readonly sealed: { readonly controlSocket?: string; readonly drainGraceMs: number; readonly deadlineMs: number }
   }
   readonly trigger: Trigger.Options | undefined

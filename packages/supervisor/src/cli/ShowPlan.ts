@@ -87,7 +87,13 @@ const work = Effect.fnUntraced(function* ({ name, stateDirectory, options }: Set
   const listeners = wishes.map(([key, address], index) => listenerAt(key, address, fds[index] ?? -1))
   const [stdin = -1, log] = fds.slice(wishes.length)
   const wish = GenerationLauncher.specify(
-    { options, listeners, environment: process.env, workingDirectory },
+    {
+      options,
+      listeners,
+      handoffSocket: options.sealed.controlSocket ?? join(directory, "handoff.sock"),
+      environment: process.env,
+      workingDirectory
+    },
     { argv: options.command },
     { program, notifySocket: join(directory, "notify-1.sock"), stdio: [stdin, log ?? 1, log ?? 2] }
   )

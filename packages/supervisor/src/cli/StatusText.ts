@@ -59,7 +59,8 @@ const running = (status: Status, now: number): ReadonlyArray<string> => {
     swap.waitingFor === undefined
       ? ""
       : `, waits for generation ${swap.waitingFor.generation}, which is ${swap.waitingFor.why}`
-  return [`${swap.kind} ${swap.id} is ${swap.phase}, for ${formatDuration(now - swap.requestedAt)}${waits}`]
+  const mode = swap.mode ?? swap.wish
+  return [`${swap.kind} ${swap.id} (${mode}) is ${swap.phase}, for ${formatDuration(now - swap.requestedAt)}${waits}`]
 }
 
 const SHOWN_SWAPS = 5
@@ -70,7 +71,8 @@ const swaps = (status: Status, now: number): ReadonlyArray<string> =>
     .slice(0, SHOWN_SWAPS)
     .map((one) => {
       const age = formatAge(now - one.requestedAt - one.durationMs)
-      return `${one.kind} ${one.id}, ${age} ago: ${SwapText.formatRecord(one)}`
+      const mode = one.mode === undefined ? "" : ` (${one.mode})`
+      return `${one.kind} ${one.id}${mode}, ${age} ago: ${SwapText.formatRecord(one)}`
     })
 
 /** The whole page. */
@@ -79,6 +81,7 @@ export const format = (status: Status, now: number): string => {
   const sections = [
     [headline(status, now)],
     status.listeners.map((one) => `  ${one.name}=${one.address} (backlog ${one.backlog})`),
+    [`  mode ${status.mode}`],
     status.generations.length === 0 ? [] : ["", ...generations(status, now)],
     restarts.total === 0 ? [] : ["", `restarts: ${restarts.total}, ${restarts.failures} failed in a row`],
     running(status, now),

@@ -89,6 +89,15 @@ describe("the other commands", () => {
       ])
     }))
 
+  it("pass the mode of a swap on, with a command and without", () =>
+    withSupervisors(["web"], async (directory, [fake]) => {
+      await handoff("swap", "--state-dir", directory, "--mode", "exclusive")
+      await handoff("swap", "--state-dir", directory, "--mode", "sealed", "--", "node", "v2.js")
+      await handoff("swap", "--state-dir", directory)
+      expect(fake?.swaps).toEqual([undefined, { argv: ["node", "v2.js"] }, undefined])
+      expect(fake?.modes).toEqual(["exclusive", "sealed", undefined])
+    }))
+
   it("roll back with the same verdicts", () =>
     withSupervisors(["web"], async (directory, [fake]) => {
       expect((await handoff("rollback", "--state-dir", directory)).code).toBe(0)
@@ -106,9 +115,10 @@ describe("the other commands", () => {
       expect(stdout).toMatch(
         /^web \(process \d+, up .+\): generation 1 serves\n {2}http=127.0.0.1:8080 \(backlog 4096\)/
       )
+      expect(stdout).toMatch(/\n {2}mode auto\n/)
       expect(stdout).toMatch(/\n1 {11}serving {2}4242/)
       const json = await handoff("status", "--state-dir", directory, "--json")
-      expect(JSON.parse(json.stdout)).toMatchObject({ name: "web", serving: 1 })
+      expect(JSON.parse(json.stdout)).toMatchObject({ name: "web", serving: 1, mode: "auto" })
     }))
 
   it("abort, or say that nothing runs", () =>
