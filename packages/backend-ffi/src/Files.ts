@@ -1,7 +1,10 @@
 /**
- * Descriptors of files for children's stdio. Node opens them close-on-exec; nothing here needs the C library.
+ * Descriptors of files for children's stdio, and durable writes. Node opens files close-on-exec; nothing here needs the C
+ * library.
  */
 import { closeSync, constants, openSync } from "node:fs"
+import { open, rename, rm } from "node:fs/promises"
+import { dirname } from "node:path"
 import { FileError, Files } from "@handoff/core/backend/Files"
 import type { ErrnoName } from "@handoff/core/Errno"
 import * as Effect from "effect/Effect"
@@ -17,6 +20,30 @@ const errnoOf = (error: unknown): ErrnoName => {
   return code?.startsWith("E") === true ? (code as ErrnoName) : "EIO"
 }
 
+/** The writes of one process to one path follow each other, so the temporary name is its own. */
+const replace = async (path: string, text: string): Promise<void> => {
+  const temporary = `${path}.${process.pid}.new`
+  try {
+    const file = await open(temporary, "w", 0o600)
+    try {
+      await file.writeFile(text)
+      await file.datasync()
+    } finally {
+      await file.close()
+    }
+    await rename(temporary, path)
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => undefined)
+    throw error
+  }
+  const directory = await open(dirname(path), "r")
+  try {
+    await directory.sync()
+  } finally {
+    await directory.close()
+  }
+}
+
 export const layer: Layer.Layer<Files> = Layer.succeed(Files, {
   open: (path, how) =>
     Effect.acquireRelease(
@@ -25,5 +52,10 @@ export const layer: Layer.Layer<Files> = Layer.succeed(Files, {
         catch: (error) => new FileError({ path, errno: errnoOf(error) })
       }),
       (fd) => Effect.sync(() => closeSync(fd))
-    )
+    ),
+  replace: (path, text) =>
+    Effect.tryPromise({
+      try: () => replace(path, text),
+      catch: (error) => new FileError({ path, errno: errnoOf(error) })
+    })
 })
