@@ -89,13 +89,13 @@ describe("a command", () => {
     }))
 
   it.each([
-    ["\n", "err: empty command\n"],
-    ["HANDOFF\n", "err: unknown command 'HANDOFF'\n"],
-    ["stop now\n", "err: unknown command 'stop'\n"],
-    [`handoff ${"x".repeat(5000)}\n`, "err: command is longer than 4096 bytes\n"],
-    ["x".repeat(200_000), "err: command is longer than 4096 bytes\n"],
-    ["", ""]
-  ])("%j is answered", (text, expected) =>
+    ["an empty line", "\n", "err: empty command\n"],
+    ["another case", "HANDOFF\n", "err: unknown command 'HANDOFF'\n"],
+    ["another word", "stop now\n", "err: unknown command 'stop'\n"],
+    ["a line too long", `handoff ${"x".repeat(5000)}\n`, "err: command is longer than 4096 bytes\n"],
+    ["a flood", "x".repeat(200_000), "err: command is longer than 4096 bytes\n"],
+    ["nothing at all", "", ""]
+  ])("is not what it takes: %s", (_, text, expected) =>
     withTrigger(async ({ ask, fake }) => {
       expect(await ask(text)).toBe(expected)
       expect(fake.swaps).toEqual([])
