@@ -15,9 +15,12 @@
  * point named in HANDOFF_CRASH_AT it writes `$HANDOFF_CRASH_MARKER_DIR/crashed-$HANDOFF_CRASH_ROLE.marker` and ends with
  * status 99 at once, nothing run or flushed.
  *
- * It serves HTTP on the first listener it inherits, or on 127.0.0.1:0. `GET /` answers `{"pid","role"}`. `POST /append`
+ * It serves HTTP on the listeners it inherits, or on HANDOFF_TEST_ADDRESS (127.0.0.1:0). `GET /` answers `{"pid","role"}`. `POST /append`
  * adds the line `<pid> <body>` to `log` in the data directory, durably, and answers the number of lines, which is the
  * revision; 503 while the state is closed. Each `open` adds the line `open <pid>` to `generations`.
+ *
+ * For tests of this project alone: HANDOFF_TEST_OPEN_FAILS=1, HANDOFF_TEST_UNHEALTHY=1, HANDOFF_TEST_CLOSE_FD=N,
+ * HANDOFF_TEST_IDLE_GRACE_MS, HANDOFF_TEST_GRACE_MS.
  *
  * No program of a user can reach a crash point: the library reads no variable for it, and takes its observer only through
  * daemon/internal/Start.ts, which the package does not export and this file imports by its path in the source tree.
@@ -78,6 +81,7 @@ const append = (name: string, line: string): void => {
 }
 
 const open = (): void => {
+  if (env.HANDOFF_TEST_OPEN_FAILS === "1") throw new Error("the open fails, as asked")
   append("generations", `open ${process.pid}\n`)
   log = openSync(join(dataDir, "log"), "a+")
   revision = readFileSync(log, "utf8").split("\n").length - 1
@@ -112,6 +116,8 @@ const answer = async (request: IncomingMessage, response: ServerResponse): Promi
   response.end(`${revision}\n`)
 }
 
+if (env.HANDOFF_TEST_CLOSE_FD !== undefined) closeSync(Number(env.HANDOFF_TEST_CLOSE_FD))
+
 const handoff = await start(
   {
     dataDir,
@@ -141,10 +147,11 @@ const handoff = await start(
     },
     resume: async () => {
       mark("resume-called")
+      close()
       open()
     },
     close,
-    snapshot: () => ({ revisions: [BigInt(revision)] })
+    snapshot: () => ({ revisions: [BigInt(revision)], healthy: env.HANDOFF_TEST_UNHEALTHY !== "1" })
   },
   observe
 )
@@ -153,7 +160,7 @@ for (const name of names) {
   const server = createServer((request, response) => {
     answer(request, response).catch(() => response.destroy())
   })
-  await handoff.serve(server, name, inherited > 0 ? undefined : "127.0.0.1:0")
+  await handoff.serve(server, name, inherited > 0 ? undefined : (env.HANDOFF_TEST_ADDRESS ?? "127.0.0.1:0"))
   const address = server.address()
   if (typeof address === "object" && address !== null) mark("address", `${address.address}:${address.port}`)
 }

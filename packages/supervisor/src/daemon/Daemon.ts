@@ -42,6 +42,8 @@ export interface DrainOutcome {
   /** Requests and raw connections that were cut at the end of the grace: normally 0. */
   readonly cut: number
   readonly durationMs: number
+  /** `"handed-over"`: another process serves now. `"failed"`: after an abort the state could not be opened again. */
+  readonly why: "stopped" | "handed-over" | "failed"
 }
 
 export interface Served {
@@ -154,12 +156,12 @@ export class Daemon {
     return this.drained
   }
 
-  /** Another process has taken over: nothing is left to drain. */
-  async finish(): Promise<void> {
+  /** Another process has taken over, or this one cannot go on: nothing is left to drain. */
+  async finish(why: "handed-over" | "failed"): Promise<void> {
     this.#stopping = true
     this.#draining.abort()
     clearInterval(this.#silence)
-    const outcome = { cut: 0, durationMs: 0 }
+    const outcome = { cut: 0, durationMs: 0, why }
     await this.#hook("onDrained", () => this.#options.onDrained?.(outcome), LAST_WORD_MS)
     this.#settleDrained(outcome)
   }
@@ -212,7 +214,7 @@ export class Daemon {
     const hook = this.#hook("onDrain", () => onDrain?.(), graceMs)
     const cut = await this.#servers.drain({ idleMs: idleGraceMs, graceMs })
     await hook
-    const outcome = { cut, durationMs: performance.now() - begun }
+    const outcome: DrainOutcome = { cut, durationMs: performance.now() - begun, why: "stopped" }
     if (outcome.cut > 0) warn("drain", `${outcome.cut} requests or connections were cut after ${graceMs} ms`)
     const left = Math.max(LAST_WORD_MS, graceMs - outcome.durationMs)
     await this.#hook("onDrained", () => onDrained?.(outcome), left)

@@ -58,7 +58,8 @@ export class Servers {
   readonly #namesTaken = new Set<string>()
   readonly #staged: Array<Entry> = []
   readonly #active = new Set<Entry>()
-  #paused = false
+  /** Those that stopped listening for a handoff. */
+  #paused: ReadonlyArray<Entry> | undefined
 
   /** `named`: whether the inherited listeners have names of their own. */
   constructor(named: boolean, keeper: Keeper | undefined) {
@@ -114,7 +115,7 @@ export class Servers {
 
   /** Every staged server listens now; while paused, when that is over. */
   async activate(): Promise<void> {
-    if (this.#paused) return
+    if (this.#paused !== undefined) return
     await Promise.all(this.#staged.splice(0).map((entry) => this.#activate(entry)))
   }
 
@@ -138,22 +139,21 @@ export class Servers {
 
   /** Nothing is accepted from here on; resolves with the number of connections that are left when `until` is aborted. */
   async pause(idleMs: number, until: AbortSignal): Promise<number> {
-    for (const entry of this.#active) this.#keep(entry)
-    this.#paused = true
+    const running = [...this.#active].filter(({ server }) => server.listening)
+    for (const entry of running) this.#keep(entry)
+    this.#paused = running
     const left = await Promise.all(
-      [...this.#active].map((entry) => quiesce(entry.server, entry.connections, idleMs, until))
+      running.map(({ server, connections }) => quiesce(server, connections, idleMs, until))
     )
     return left.reduce((sum, count) => sum + count, 0)
   }
 
   /** Undoes {@link pause}, or what was done of it. */
   async resume(): Promise<void> {
-    if (!this.#paused) return
-    for (const entry of this.#active) {
-      entry.connections.endDrain()
-      if (!entry.server.listening) await this.#listen(entry)
-    }
-    this.#paused = false
+    const paused = this.#paused ?? []
+    for (const { connections } of paused) connections.endDrain()
+    await Promise.all(paused.map((entry) => this.#listen(entry)))
+    this.#paused = undefined
     await this.activate()
   }
 

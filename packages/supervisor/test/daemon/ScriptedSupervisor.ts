@@ -106,8 +106,8 @@ export class Peer {
     return this.next("Drained")
   }
 
-  async sealed(): Promise<Of<"SealComplete">> {
-    await this.drained()
+  async sealed(options: { readonly deadlineMs?: bigint } = {}): Promise<Of<"SealComplete">> {
+    await this.drained(options)
     this.say("SealRequest")
     return this.next("SealComplete")
   }
@@ -259,6 +259,14 @@ export const world = (): World => {
       directory[Symbol.dispose]()
     }
   }
+}
+
+/** A new successor up to the open state. */
+export const begun = async (it: World, env: Record<string, string> = {}): Promise<Successor> => {
+  const n = await it.successor(env)
+  await n.peer.greet()
+  n.peer.say("Begin")
+  return n
 }
 
 /** A whole handoff: the old process exits, the new one serves. */

@@ -56,7 +56,8 @@ export class DataOwnership implements Ownership {
   #opening: Promise<unknown> = Promise.resolve()
   #serving: Promise<unknown> = Promise.resolve()
   #opened: Opened | undefined
-  #isOpen = false
+  #state: OpenContext["state"] = "closed"
+  #retiring = false
   #socket: HandoffSocket | undefined
   #incumbent: Incumbent | undefined
 
@@ -74,9 +75,9 @@ export class DataOwnership implements Ownership {
     return this.#stopped.signal.aborted
   }
 
-  /** True while the stop waits for a handoff to end. */
+  /** True while the stop waits for a handoff, or for `open`, to end. */
   get retiring(): boolean {
-    return this.#stopped.signal.aborted && this.#incumbent?.serving !== true
+    return this.#retiring
   }
 
   /** Lock held, state open. Rejects with a DaemonError. */
@@ -95,6 +96,7 @@ export class DataOwnership implements Ownership {
 
   async retire(): Promise<void> {
     this.#stopped.abort()
+    this.#retiring = true
     const { graceMs = GRACE_MS } = this.#options
     const patience = setTimeout(() => this.#incumbent?.disconnect(), graceMs)
     const limit = setTimeout(() => this.#surroundings.abandon("the stop waited for a handoff in vain"), 2 * graceMs)
@@ -104,12 +106,13 @@ export class DataOwnership implements Ownership {
     await this.#incumbent?.retire()
     clearTimeout(patience)
     clearTimeout(limit)
+    this.#retiring = false
     this.#socket?.close()
   }
 
   async end(): Promise<void> {
-    if (this.#isOpen) {
-      this.#isOpen = false
+    if (this.#state !== "closed") {
+      this.#state = "closed"
       try {
         await this.#close()
       } catch (error) {
@@ -126,7 +129,7 @@ export class DataOwnership implements Ownership {
     try {
       this.#surroundings.servers.inherit(await this.#surroundings.inheritance.take())
       await this.#options.open(this.#context("cold-start", this.#stopped.signal))
-      this.#isOpen = true
+      this.#state = "open"
     } catch (cause) {
       this.#lock.release()
       if (cause instanceof DaemonError) throw cause
@@ -167,7 +170,7 @@ export class DataOwnership implements Ownership {
     servers.reserve()
     const { revisions = [], healthy = true } = this.#snapshot() ?? {}
     const serving = await opened.announce({ listeningOn: servers.addresses, healthy, revisions })
-    this.#isOpen = true
+    this.#state = "open"
     this.#socket = serving.socket
     try {
       await accept()
@@ -188,7 +191,7 @@ export class DataOwnership implements Ownership {
   }
 
   #context(why: OpenContext["why"], signal: AbortSignal): OpenContext {
-    return { dataDir: this.#dataDir, why, signal }
+    return { dataDir: this.#dataDir, why, state: this.#state, signal }
   }
 
   #close(): unknown {
@@ -226,15 +229,19 @@ export class DataOwnership implements Ownership {
 
   async #seal(progress: Progress): Promise<Sealed> {
     const known = this.#snapshot()
+    this.#state = "unclear"
     const sealed = (await this.#options.seal(progress)) ?? {}
-    this.#isOpen = false
+    this.#state = "closed"
     return sealed.revisions !== undefined || known === undefined ? sealed : { ...sealed, revisions: known.revisions }
   }
 
   async #resume(): Promise<void> {
-    const { open, resume = open } = this.#options
-    await resume(this.#context("resume", this.#stopped.signal))
-    this.#isOpen = true
+    const { open, resume } = this.#options
+    // Not the stop's signal: a stop that waits is carried out with the state open, as any other.
+    const context = this.#context("resume", new AbortController().signal)
+    if (resume !== undefined) await resume(context)
+    else if (context.state !== "open") await open(context)
+    this.#state = "open"
     await this.#surroundings.servers.resume()
   }
 

@@ -78,11 +78,11 @@ const startWithData = async (inheritance: Inheritance, options: DataOptions, obs
         complain(failure)
         process.exitCode = 1
       }
-      handoff.finish()
+      handoff.finish(failure === undefined ? "handed-over" : "failed")
     },
     refused: (error, mustEnd) => {
       if (mustEnd || options.exit !== false) exitWith(error.message)
-      handoff.finish()
+      handoff.finish("failed")
     },
     abandon: exitWith
   })
