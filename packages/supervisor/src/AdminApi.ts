@@ -186,8 +186,6 @@ const readSwapBody = (text: string) => {
   return problem === undefined ? { command, mode } : { response: failure(400, problem.at, problem.message) }
 }
 
-type Swap = (command?: Command, options?: { readonly mode?: Mode.Wish }) => Effect.Effect<SwapReport, SwapError>
-
 const postSwap = (hub: Hub) =>
   Effect.gen(function* () {
     const supervisor = yield* Supervisor
@@ -196,8 +194,8 @@ const postSwap = (hub: Hub) =>
     if (body._tag === "None") return failure(400, "body", "could not be read")
     const read = readSwapBody(body.value)
     if (read.response !== undefined) return read.response
-    const swap: Swap = supervisor.swap
-    return yield* swapRoute(hub, swap(read.command, read.mode === undefined ? {} : { mode: read.mode }))
+    const { command, mode } = read
+    return yield* swapRoute(hub, supervisor.swap(command, mode === undefined ? {} : { mode }))
   })
 
 const postAbort = Effect.gen(function* () {

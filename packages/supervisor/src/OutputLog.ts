@@ -42,6 +42,8 @@ export interface Stdio {
 export interface OutputLog {
   /** Opens the stdio of a generation, and follows its output, until the scope closes. */
   readonly open: (generation: number) => Effect.Effect<Stdio, FileError, Scope.Scope>
+  /** Follows the output of a generation that an earlier supervisor opened, from its end on. */
+  readonly follow: (generation: number) => Effect.Effect<void, never, Scope.Scope>
   /** The last lines a generation wrote, those included that were written a moment ago. Empty unless `how` is `log`. */
   readonly lastLines: (generation: number) => Effect.Effect<ReadonlyArray<string>>
 }
@@ -56,14 +58,14 @@ interface Follower {
   readonly catchUp: Effect.Effect<void>
 }
 
-const makeFollower = Effect.fnUntraced(function* (path: string, options: Options, generation: number) {
+const makeFollower = Effect.fnUntraced(function* (path: string, options: Options, generation: number, from = 0) {
   const files = yield* FileSystem.FileSystem
   const lock = yield* Semaphore.make(1)
   const { maxBytes = 16 * 1024 * 1024, keptLines = 50 } = options
   const decoder = new TextDecoder()
   const lines: Array<string> = []
   let partial = ""
-  let offset = 0
+  let offset = from
 
   const push = (line: string) => {
     lines.push(line)
@@ -141,6 +143,21 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     return fd
   })
 
+  const follow = Effect.fnUntraced(function* (generation: number) {
+    if (options.how !== "log") return
+    const path = pathOf(generation)
+    const size = yield* Effect.orElseSucceed(
+      Effect.map(fileSystem.stat(path), (info) => Number(info.size)),
+      () => 0
+    )
+    const follower = yield* Effect.provideService(
+      makeFollower(path, options, generation, size),
+      FileSystem.FileSystem,
+      fileSystem
+    )
+    followers.set(generation, follower)
+  })
+
   const open = Effect.fnUntraced(function* (generation: number) {
     const stdin = yield* files.open("/dev/null", "read")
     if (options.how === "inherit") return { stdin, stdout: 1, stderr: 2 }
@@ -155,5 +172,5 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     return [...follower.lines]
   })
 
-  return { open, lastLines } satisfies OutputLog
+  return { open, follow, lastLines } satisfies OutputLog
 })

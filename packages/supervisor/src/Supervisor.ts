@@ -18,14 +18,19 @@
  *   Effect.provide([FfiBackend.layer, NodeFileSystem.layer])
  * )
  */
-
+import { randomBytes } from "node:crypto"
 import type { Address } from "@handoff/core/Address"
 import * as AddressText from "@handoff/core/Address"
 import type { Files } from "@handoff/core/backend/Files"
+import { Locks } from "@handoff/core/backend/Locks"
 import { Processes } from "@handoff/core/backend/Processes"
-import type { Sockets } from "@handoff/core/backend/Sockets"
+import type { Fd } from "@handoff/core/Fd"
+import * as HandoffId from "@handoff/core/protocol/HandoffId"
 import type { SignalName } from "@handoff/core/Signal"
+import * as Document from "@handoff/core/swap/Document"
+import type * as Mode from "@handoff/core/swap/Mode"
 import type * as Readiness from "@handoff/core/swap/Readiness"
+import * as Sealed from "@handoff/core/swap/Sealed"
 import * as Supervision from "@handoff/core/swap/Supervision"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -33,10 +38,12 @@ import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Adoption from "./internal/Adoption.ts"
 import * as Engine from "./internal/Engine.ts"
 import type * as GenerationLauncher from "./internal/GenerationLauncher.ts"
 import * as Listeners from "./Listeners.ts"
 import * as OutputLog from "./OutputLog.ts"
+import * as StateStore from "./StateStore.ts"
 import { SetupError, StartError, SwapError } from "./SupervisorError.ts"
 import { VERSION } from "./Version.ts"
 
@@ -45,6 +52,20 @@ export interface ListenerOptions {
   readonly backlog?: number
   readonly nonBlocking?: boolean
   readonly mode?: number
+  /** A listening descriptor of this process to be used as it is: socket activation, a descriptor store. */
+  readonly inherited?: Fd
+}
+
+/** Of sealed swaps; see PROTOCOL's times. */
+export interface SealedOptions {
+  /** The path at which daemons that own data serve their handoff socket (`handoff.sock` in the state directory). */
+  readonly controlSocket?: string
+  /** From the request to the successor's Ready [60000] */
+  readonly deadlineMs?: number
+  /** How long the incumbent may drain [25000] */
+  readonly drainGraceMs?: number
+  /** For a successor to start and say Hello [the ready timeout] */
+  readonly helloTimeoutMs?: number
 }
 
 /** Everything is in milliseconds; defaults are in brackets. */
@@ -70,6 +91,9 @@ export interface Options {
   readonly stopSignal?: SignalName
   /** [3] */
   readonly generationLimit?: number
+  /** How swaps are made that do not say so ["auto"] */
+  readonly mode?: Mode.Wish
+  readonly sealed?: SealedOptions
   /** ["log"] */
   readonly output?: "log" | "inherit" | "null"
   /** Called for each line of a generation's output. Default: writes `[gen N] line` to stdout. */
@@ -105,6 +129,8 @@ export interface Status {
   readonly pid: number
   readonly version: string
   readonly phase: Supervision.State["phase"]
+  /** How swaps are made that do not say so. */
+  readonly mode: Mode.Wish
   readonly startedAt: number
   readonly serving: number | undefined
   readonly listeners: ReadonlyArray<{ readonly name: string; readonly address: string; readonly backlog: number }>
@@ -124,7 +150,10 @@ export class Supervisor extends Context.Service<
     /** Starts the first generation and waits until it serves. */
     readonly start: Effect.Effect<{ readonly generation: number; readonly durationMs: number }, StartError>
     /** Replaces the serving generation; without a command by a new process of the same one. An interrupt leaves the swap running. */
-    readonly swap: (command?: Supervision.Command) => Effect.Effect<SwapReport, SwapError>
+    readonly swap: (
+      command?: Supervision.Command,
+      options?: { readonly mode?: Mode.Wish }
+    ) => Effect.Effect<SwapReport, SwapError>
     /** Swaps to the command before the last committed swap. */
     readonly rollback: Effect.Effect<SwapReport, SwapError>
     /** Asks the running swap to end; its own caller gets the verdict. Gives the swap's number. */
@@ -134,6 +163,8 @@ export class Supervisor extends Context.Service<
     /** Waits until the supervision has ended, however that came. */
     readonly finished: Effect.Effect<void>
     readonly status: Effect.Effect<Status>
+    /** What was found of a supervisor before this one and should be known, one sentence each. */
+    readonly remarks: ReadonlyArray<string>
     /** Everything that happens from now on. */
     readonly events: Stream.Stream<SupervisorEvent>
   }
@@ -144,9 +175,9 @@ export class Supervisor extends Context.Service<
 }
 
 /** What a supervisor needs: a backend's services, and files. */
-export type Requirements = GenerationLauncher.Requirements | Sockets | Files | FileSystem.FileSystem
+export type Requirements = GenerationLauncher.Requirements | Locks | Files | FileSystem.FileSystem
 
-const machineOptions = (options: Options, listeners: number): Supervision.Options => ({
+const machineOptions = (options: Options, listeners: number, instance: string): Supervision.Options => ({
   readiness: {
     policy: options.readiness ?? "auto",
     timeoutMs: options.readyTimeoutMs ?? 30_000,
@@ -158,7 +189,15 @@ const machineOptions = (options: Options, listeners: number): Supervision.Option
   generationLimit: options.generationLimit ?? 3,
   backoff: { initialMs: 100, factor: 2, maxMs: 30_000, resetAfterMs: 60_000 },
   listeners,
-  historyLimit: 20
+  historyLimit: 20,
+  mode: options.mode ?? "auto",
+  handoff: {
+    ...Sealed.defaults,
+    successorHelloMs: options.sealed?.helloTimeoutMs ?? options.readyTimeoutMs ?? Sealed.defaults.successorHelloMs,
+    deadlineMs: options.sealed?.deadlineMs ?? Sealed.defaults.deadlineMs,
+    drainGraceMs: options.sealed?.drainGraceMs ?? Sealed.defaults.drainGraceMs
+  },
+  instance
 })
 
 const check = (options: Options): Effect.Effect<void, SetupError> => {
@@ -198,28 +237,102 @@ const prepareDirectory = Effect.fnUntraced(function* (wanted: string | undefined
   )
 })
 
+const newHandoffId = () => HandoffId.fromRandom(randomBytes(HandoffId.BYTES))
+
+/** One supervisor at a time, for its whole life: two would write the same document and own the same processes. */
+const lockDirectory = Effect.fnUntraced(function* (directory: string) {
+  const locks = yield* Locks
+  yield* locks.acquire(`${directory}/state.lock`).pipe(
+    Effect.mapError((error) => {
+      const { reason } = error
+      const by = reason._tag === "Held" && reason.holder !== undefined ? `, process ${reason.holder}` : ""
+      const detail = reason._tag === "Held" ? `is in use by another supervisor${by}` : error.message
+      return new SetupError({ subject: `state directory ${directory}`, detail })
+    })
+  )
+})
+
+/** The processes of the generations that go on, as ones that can be waited for and signalled. */
+const takeOver = Effect.fnUntraced(function* (
+  recovered: Supervision.Recovered | undefined,
+  output: OutputLog.OutputLog
+) {
+  const processes = yield* Processes
+  const adopted: Array<Engine.Adopted> = []
+  const gone: Array<number> = []
+  const engineScope = yield* Effect.scope
+  for (const { id, identity } of recovered?.generations ?? []) {
+    if (identity === undefined) continue
+    const scope = yield* Scope.fork(engineScope)
+    const process = yield* processes.adopt(identity).pipe(Scope.provide(scope))
+    // Gone since it was looked at.
+    if (process === undefined) {
+      gone.push(id)
+      continue
+    }
+    yield* output.follow(id).pipe(Scope.provide(scope))
+    adopted.push({ generation: id, process, scope })
+  }
+  return { adopted, gone }
+})
+
 const make = Effect.fnUntraced(function* (options: Options) {
   yield* check(options)
   const directory = yield* prepareDirectory(options.stateDirectory)
-  const listeners = yield* Listeners.bindAll(options.listeners)
+  if (options.stateDirectory !== undefined) yield* lockDirectory(directory)
+  const store = yield* StateStore.make(directory)
+  const loaded = yield* store.load
+  const found = loaded._tag === "Found" ? yield* Adoption.find(loaded.document) : undefined
+  const listeners = yield* Listeners.open(options.listeners, found)
   const output = yield* OutputLog.make({
     how: options.output ?? "log",
     directory,
     onLine: options.onOutput ?? ((generation, line) => process.stdout.write(`[gen ${generation}] ${line}\n`))
   })
+  const instance = randomBytes(8).toString("hex")
+  const handoffSocket = options.sealed?.controlSocket ?? `${directory}/handoff.sock`
+  const facts: Document.Facts = {
+    name: options.name ?? "default",
+    supervisor: { pid: process.pid, version: VERSION, instance },
+    handoffSocket,
+    listeners: listeners.map(({ name, socket }) => ({
+      name,
+      address: AddressText.format(socket.address),
+      inode: socket.inode,
+      backlog: socket.backlog
+    }))
+  }
+  const limits = machineOptions(options, listeners.length, instance)
+  const recovered = found === undefined ? undefined : yield* Adoption.decide(found, limits, handoffSocket)
+  const remarks = [
+    ...(loaded._tag === "Damaged"
+      ? [
+          `the state of the supervisor before this one could not be read and is set aside as ${loaded.movedTo}: ${loaded.detail}`
+        ]
+      : []),
+    ...(found === undefined || recovered === undefined
+      ? []
+      : Adoption.differences(recovered, options.command, found, Object.keys(options.listeners)))
+  ]
   // Not the layer's scope: fibers forked into that later than our finalizer would be interrupted before it runs, and the
   // engine must still turn while its generations drain.
   const engineScope = yield* Scope.make()
+  const { adopted, gone } = yield* takeOver(recovered, output).pipe(Scope.provide(engineScope))
   const engine = yield* Engine.make({
     settings: {
       options,
       directory,
       listeners,
+      handoffSocket,
       output,
       environment: process.env,
       workingDirectory: options.workingDirectory ?? process.cwd()
     },
-    machine: Supervision.initial(machineOptions(options, listeners.length), { argv: options.command }),
+    machine: Supervision.initial(limits, { argv: options.command }),
+    adopted,
+    gone,
+    save: (state) =>
+      state.phase === "stopped" || state.phase === "failed" ? store.clear : store.save(Document.of(state, facts)),
     record: options.record
   }).pipe(Scope.provide(engineScope))
   const processes = yield* Processes
@@ -245,7 +358,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
   })
 
   const start = Effect.gen(function* () {
-    const answer = yield* engine.ask({ _tag: "StartRequested" })
+    const answer = yield* engine.ask({ _tag: "StartRequested", ...(recovered === undefined ? {} : { recovered }) })
     if (answer._tag === "Started") return { generation: answer.generation, durationMs: answer.durationMs }
     if (answer._tag === "StartFailed") {
       const lastLines = yield* output.lastLines(answer.generation)
@@ -283,6 +396,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
       pid: process.pid,
       version: VERSION,
       phase: state.phase,
+      mode: options.mode ?? "auto",
       startedAt: engine.startedAt,
       serving: state.serving,
       listeners: listeners.map(({ name, socket }) => ({
@@ -303,13 +417,27 @@ const make = Effect.fnUntraced(function* (options: Options) {
 
   return Supervisor.of({
     start,
-    swap: (command) =>
-      Effect.flatMap(engine.ask({ _tag: "SwapRequested", ...(command === undefined ? {} : { command }) }), swapAnswer),
-    rollback: Effect.flatMap(engine.ask({ _tag: "RollbackRequested" }), swapAnswer),
+    swap: (command, { mode } = {}) =>
+      Effect.flatMap(
+        Effect.suspend(() =>
+          engine.ask({
+            _tag: "SwapRequested",
+            handoffId: newHandoffId(),
+            ...(command === undefined ? {} : { command }),
+            ...(mode === undefined ? {} : { mode })
+          })
+        ),
+        swapAnswer
+      ),
+    rollback: Effect.flatMap(
+      Effect.suspend(() => engine.ask({ _tag: "RollbackRequested", handoffId: newHandoffId() })),
+      swapAnswer
+    ),
     abort,
     stop,
     finished: engine.finished,
     status,
+    remarks,
     events: Stream.fromPubSub(engine.notices)
   })
 })

@@ -4,6 +4,7 @@
  */
 
 import { formatExit } from "@handoff/core/backend/Launcher"
+import * as Sealed from "@handoff/core/swap/Sealed"
 import type { Failure, Refusal } from "@handoff/core/swap/Supervision"
 import * as Data from "effect/Data"
 import type { SwapReport } from "./Supervisor.ts"
@@ -25,6 +26,10 @@ export const formatFailure = (failure: Failure): string => {
       return `it was aborted by request after ${formatDuration(failure.afterMs)}`
     case "Stopping":
       return "the supervisor was told to stop"
+    case "HandoffFailed":
+      return `${Sealed.explain(failure.reason)} (${failure.phase}, after ${formatDuration(failure.afterMs)})`
+    case "SupervisorDied":
+      return "the supervisor died in the middle of the swap"
   }
 }
 
@@ -44,6 +49,8 @@ export const formatRefusal = (refusal: Refusal): string => {
       return "there is no version before this one to go back to"
     case "NoSwap":
       return "no swap is running"
+    case "TooLate":
+      return `swap ${refusal.swap} is decided: the new version was told to serve`
   }
 }
 

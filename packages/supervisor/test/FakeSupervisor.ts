@@ -120,11 +120,12 @@ export const make: Effect.Effect<Fake> = Effect.gen(function* () {
       Layer.succeed(
         Supervisor,
         Supervisor.of({
+          remarks: [],
           start: Effect.succeed({ generation: 1, durationMs: 5 }),
-          swap: (command?: Supervision.Command, options?: { readonly mode?: Mode.Wish }) =>
+          swap: (command, { mode } = {}) =>
             Effect.suspend(() => {
               fake.swaps.push(command)
-              fake.modes.push(options?.mode)
+              fake.modes.push(mode)
               return Effect.tapError(fake.swap(command, "swap"), tellEnd)
             }),
           rollback: Effect.suspend(() => Effect.tapError(fake.swap(undefined, "rollback"), tellEnd)),
@@ -135,6 +136,7 @@ export const make: Effect.Effect<Fake> = Effect.gen(function* () {
           }),
           finished: Deferred.await(finished),
           status: Effect.sync(() => fake.status),
+          remarks: [],
           events: Stream.fromPubSub(hub)
         })
       )

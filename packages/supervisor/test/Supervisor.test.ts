@@ -4,6 +4,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as FfiBackend from "@handoff/backend-ffi/FfiBackend"
+import * as Sealed from "@handoff/core/swap/Sealed"
 import * as Supervision from "@handoff/core/swap/Supervision"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -208,7 +209,10 @@ describe("a supervisor of real processes", () => {
       generationLimit: 3,
       backoff: { initialMs: 100, factor: 2, maxMs: 30_000, resetAfterMs: 60_000 },
       listeners: 1,
-      historyLimit: 20
+      historyLimit: 20,
+      mode: "auto",
+      handoff: Sealed.defaults,
+      instance: "test"
     }
     expect(Supervision.replay(Supervision.initial(options, { argv: command("v1") }), events)).toEqual(commands)
   }, 60_000)

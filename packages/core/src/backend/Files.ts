@@ -1,6 +1,6 @@
 /**
- * The contract of descriptors to files that a child is given as stdio. Other files go through Effect's FileSystem, which
- * does not tell the number of what it opened.
+ * The contract of files where Effect's FileSystem is not enough: descriptors that a child is given as stdio (it does not
+ * tell the number of what it opened), and content that must survive a loss of power.
  */
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
@@ -14,7 +14,7 @@ export class FileError extends Data.TaggedError("FileError")<{
   readonly errno: ErrnoName
 }> {
   override get message(): string {
-    return `${this.path} could not be opened: ${this.errno}`
+    return `${this.path}: ${this.errno}`
   }
 }
 
@@ -23,5 +23,11 @@ export class Files extends Context.Service<
   {
     /** Opens `path` close-on-exec for the scope's life: `"read"`, or `"append"` (O_WRONLY, created 0600 if missing). */
     readonly open: (path: string, how: "read" | "append") => Effect.Effect<Fd, FileError, Scope.Scope>
+    /**
+     * Makes `text` the content of the file, mode 0600, at once and for good: whoever reads sees the old content or the
+     * new one, and after success a power cut does not take it back (the file and its directory are synced). A failure
+     * leaves the old content, and no temporary file.
+     */
+    readonly replace: (path: string, text: string) => Effect.Effect<void, FileError>
   }
 >()("@handoff/core/backend/Files") {}

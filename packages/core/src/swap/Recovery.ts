@@ -224,7 +224,7 @@ export const decide = (
       nextSwap: document.nextSwap,
       history: [...document.history, ...(interrupted === undefined ? [] : [interrupted])].slice(-options.historyLimit),
       interrupted,
-      waitFor: plan.waitFor
+      waitFor: plan.waitFor ?? generations.find((one) => one.phase === "rejected")?.id
     }
   }
 }

@@ -195,6 +195,8 @@ export interface State {
   /** The serving generation sent READY=1, so its successors must. */
   readonly mustNotify: boolean
   readonly startRequest: number | undefined
+  /** The generation whose failure is the failure of the start. */
+  readonly startGeneration: number | undefined
   readonly stopRequests: ReadonlyArray<number>
 }
 
@@ -205,7 +207,7 @@ export type Recovered = Pick<
 > & {
   /** The swap that was cut short, as it is told. */
   readonly interrupted: SwapRecord | undefined
-  /** A generation that must be gone before anything is started: it was stopping for an exclusive swap. */
+  /** A generation that must be gone before anything is started: it may hold what must not be opened twice. */
   readonly waitFor: number | undefined
 }
 
@@ -303,6 +305,8 @@ export type Notice =
     }
   | { readonly _tag: "SwapEnded"; readonly record: SwapRecord }
   | { readonly _tag: "RestartScheduled"; readonly delayMs: number; readonly failures: number }
+  /** The supervisor's document can't be written: what it does from now on, the next one will not know. */
+  | { readonly _tag: "StateNotSaved"; readonly detail: string }
   | { readonly _tag: "Stopping" }
   | { readonly _tag: "Stopped" }
 
@@ -352,6 +356,7 @@ export const initial = (options: Options, command: Command): State => ({
   restarts: { failures: 0, total: 0, nextAt: undefined },
   mustNotify: false,
   startRequest: undefined,
+  startGeneration: undefined,
   stopRequests: []
 })
 
@@ -441,7 +446,8 @@ const startRequested = (draft: Draft.Draft, request: number, recovered: Recovere
   if (generations.some((one) => one.phase === "starting")) return
   // Its end schedules the restart.
   if (recovered?.waitFor !== undefined) return Draft.set(draft, { phase: "recovering" })
-  Draft.launch(draft, draft.state.command, draft.state.mustNotify)
+  const startGeneration = Draft.launch(draft, draft.state.command, draft.state.mustNotify)
+  Draft.set(draft, { startGeneration })
 }
 
 /** Takes over what lives: each generation goes on from its phase, with times that begin anew. */
@@ -639,12 +645,12 @@ const exited = (draft: Draft.Draft, generation: Generation, status: ExitStatus):
 }
 
 const gone = (draft: Draft.Draft, generation: Generation): void => {
-  const { swap, startRequest, phase } = draft.state
+  const { swap, startRequest, startGeneration, phase } = draft.state
   Draft.remove(draft, generation)
   if (swap?.mode === "exclusive") Exclusive.gone(draft, swap, generation)
   else if (swap?.to === generation.id && swap.mode === "sealed") SealedSwap.feed(draft, { _tag: "SuccessorGone" })
   else if (swap?.to === generation.id) Overlap.rolledBack(draft, swap, generation)
-  else if (generation.phase === "rejected" && startRequest !== undefined) {
+  else if (generation.id === startGeneration && startRequest !== undefined) {
     const failure = generation.failure ?? { _tag: "Stopping" }
     Draft.set(draft, { startRequest: undefined, phase: phase === "stopping" ? "stopping" : "failed" })
     Draft.answer(draft, startRequest, { _tag: "StartFailed", generation: generation.id, failure })

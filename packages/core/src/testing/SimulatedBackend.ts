@@ -32,6 +32,7 @@ import type { ChildView } from "./ChildView.ts"
 import * as FileTree from "./FileTree.ts"
 import * as Program from "./Program.ts"
 import * as ProgramMachine from "./ProgramMachine.ts"
+import * as SimulatedChannels from "./SimulatedChannels.ts"
 import * as SimulatedFileSystem from "./SimulatedFileSystem.ts"
 import * as SimulatedKernel from "./SimulatedKernel.ts"
 import * as SimulatedLaunch from "./SimulatedLaunch.ts"
@@ -192,7 +193,9 @@ const makeSimulation = (driver: SimulationDriver.SimulationDriver, launches: Lau
         launches.injected = { call, errno }
       }),
     update: (change) =>
-      driver.use((machine) => ({ machine: { ...machine, kernel: change(machine.kernel) }, value: undefined }))
+      driver.use((machine) => ({ machine: { ...machine, kernel: change(machine.kernel) }, value: undefined })),
+    call: driver.call,
+    channelsOf: (pid) => SimulatedChannels.make({ ...driver, self: pid })
   })
 
 /** The services of a simulated backend. `FileSystem` reads and writes the simulated files. */

@@ -184,7 +184,12 @@ const makeFiles = (driver: SimulationDriver) =>
       if (typeof fd === "string") return yield* new FileError({ path, errno: fd })
       yield* closing(driver, fd)
       return fd
-    })
+    }),
+    replace: (path, text) =>
+      driver.use((machine) => {
+        const files = FileTree.add(machine.kernel.files, { [path]: FileTree.file(text, 0o600) })
+        return { machine: { ...machine, kernel: { ...machine.kernel, files } }, value: undefined }
+      })
   })
 
 const makeNotifications = (driver: SimulationDriver) =>

@@ -6,7 +6,8 @@
  * listener; programs as data (Program.ts) only count connections, so it is a test that accepts and speaks for a process:
  *
  * @example
- * yield* simulation.update((kernel) => kept(SimulatedStreams.accept(kernel, daemon, 3)))
+ * const fd = yield* simulation.call((kernel) => SimulatedStreams.accept(kernel, daemon, 3))
+ * const channel = yield* simulation.channelsOf(daemon).open(fd)
  *
  * Limits: no abstract names, no half-closed connections, no ECONNRESET for bytes that were left unread.
  */

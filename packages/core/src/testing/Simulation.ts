@@ -9,12 +9,13 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { Address } from "../Address.ts"
+import type { Channels } from "../backend/Channels.ts"
 import type { ExitStatus } from "../backend/Launcher.ts"
 import type { ErrnoName } from "../Errno.ts"
 import type { SystemCall } from "../Launch.ts"
 import type { ChildView } from "./ChildView.ts"
 import type { Connected, ProgramMachine } from "./ProgramMachine.ts"
-import type { Kernel } from "./SimulatedKernel.ts"
+import type { Done, Kernel } from "./SimulatedKernel.ts"
 
 export class Simulation extends Context.Service<
   Simulation,
@@ -38,5 +39,9 @@ export class Simulation extends Context.Service<
     readonly failNext: (call: SystemCall["_tag"], errno: ErrnoName) => Effect.Effect<void>
     /** Changes the kernel: a file appears, a limit falls. */
     readonly update: (change: (kernel: Kernel) => Kernel) => Effect.Effect<void>
+    /** A call on the kernel, for whichever process: its value, or the errno, which changes nothing. */
+    readonly call: <A>(f: (kernel: Kernel) => Done<A> | ErrnoName) => Effect.Effect<A | ErrnoName>
+    /** Channels as a simulated process has them: a test speaks for it. */
+    readonly channelsOf: (pid: number) => Channels["Service"]
   }
 >()("@handoff/core/testing/Simulation") {}

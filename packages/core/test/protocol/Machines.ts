@@ -48,7 +48,8 @@ interface Outcome {
   readonly violation: unknown
 }
 
-export const words = (name: string): string => name.replaceAll(/(?<=[a-z])[A-Z]/g, (letter) => ` ${letter}`).toLowerCase()
+export const words = (name: string): string =>
+  name.replaceAll(/(?<=[a-z])[A-Z]/g, (letter) => ` ${letter}`).toLowerCase()
 
 const command = (one: Incumbent.Command | Successor.Command): ReadonlyArray<string> => {
   if (one._tag === "Send") return [`send ${one.message._tag}`]

@@ -154,6 +154,7 @@ const serve = Effect.fnUntraced(function* (
   manager: ServiceManager.ServiceManager
 ) {
   const supervisor = yield* Supervisor
+  supervisor.remarks.forEach(voice.say)
   const events = Stream.runForEach(supervisor.events, (event) =>
     Effect.sync(() => {
       voice.event(event)

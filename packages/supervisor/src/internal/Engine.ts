@@ -1,11 +1,14 @@
 /**
  * Drives the supervision machine: events in one queue, one fiber that steps and carries the commands out in order.
  *
+ * The state is written down after each step and before its commands: an intent stands in the document before the act.
  * Launches run inside that fiber, so that the next event sees their outcome; everything that waits (timers, exits,
  * looks at a process) runs in fibers of its own and comes back as an event. Times are milliseconds since 1970 that never
  * run backwards: the wall clock at the start plus what the monotonic clock has advanced.
  */
 import type { Process } from "@handoff/core/backend/Launcher"
+import { Processes } from "@handoff/core/backend/Processes"
+import type { Fd } from "@handoff/core/Fd"
 import * as Supervision from "@handoff/core/swap/Supervision"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -18,6 +21,8 @@ import * as Scope from "effect/Scope"
 import * as ReadinessProbes from "../ReadinessProbes.ts"
 import type { SupervisorEvent } from "../Supervisor.ts"
 import * as GenerationLauncher from "./GenerationLauncher.ts"
+import * as HandoffSessions from "./HandoffSessions.ts"
+import { Observer } from "./Observer.ts"
 
 type EventBody = Supervision.Event extends infer E ? (E extends unknown ? Omit<E, "at"> : never) : never
 type RequestBody =
@@ -32,9 +37,19 @@ interface Running {
   readonly scope: Scope.Closeable
 }
 
+/** A generation that was running before this supervisor. Its scope is the engine's from now on. */
+export interface Adopted extends Running {
+  readonly generation: number
+}
+
 export interface Setup {
   readonly settings: GenerationLauncher.Settings
   readonly machine: Supervision.State
+  readonly adopted: ReadonlyArray<Adopted>
+  /** Generations that were to be adopted and are gone. */
+  readonly gone: ReadonlyArray<number>
+  /** Writes the state down, before the commands that came with it are carried out. */
+  readonly save: (state: Supervision.State) => Effect.Effect<void, { readonly message: string }>
   readonly record: ((event: Supervision.Event, commands: ReadonlyArray<Supervision.Action>) => void) | undefined
 }
 
@@ -49,36 +64,61 @@ export const make = Effect.fnUntraced(function* (setup: Setup) {
   const timers = yield* FiberMap.make<string>()
   const watches = yield* FiberMap.make<number>()
   const finished = yield* Deferred.make<void>()
-  const running = new Map<number, Running>()
+  const running = new Map<number, Running>(setup.adopted.map((one) => [one.generation, one]))
+  const observe = yield* Observer
+  const processes = yield* Processes
   const waiting = new Map<number, Deferred.Deferred<Supervision.Answer>>()
   const startedAt = clock.currentTimeMillisUnsafe()
   const origin = clock.monotonicTimeNanosUnsafe()
   let state = setup.machine
   let nextRequest = 1
+  /** Why the state could not be written down, if it could not. */
+  let unsaved: string | undefined
 
   const now = () => startedAt + Number((clock.monotonicTimeNanosUnsafe() - origin) / 1000n) / 1000
   const send = (event: EventBody): void => {
     Queue.offerUnsafe(queue, { ...event, at: now() } as Supervision.Event)
   }
 
-  const launch = (generation: number, command: Supervision.Command) =>
+  const sessions = yield* HandoffSessions.make(settings.handoffSocket, (swap, event) =>
+    send({ _tag: "Handoff", swap, event })
+  )
+
+  const onNotify = (generation: number) => (fields: Readonly<Record<string, string>>) => {
+    if (fields.READY === "1") send({ _tag: "Notified", generation })
+  }
+
+  const launch = ({ generation, command, successor }: Extract<Supervision.Action, { readonly _tag: "Launch" }>) =>
     Effect.gen(function* () {
-      const scope = yield* Scope.fork(engineScope)
-      const onNotify = (fields: Readonly<Record<string, string>>) => {
-        if (fields.READY === "1") send({ _tag: "Notified", generation })
+      // A new version that nobody would find again must not be started. What serves is restarted all the same.
+      if (unsaved !== undefined && state.swap !== undefined) {
+        return send({ _tag: "LaunchFailed", generation, detail: `its start could not be written down: ${unsaved}` })
       }
-      const started = yield* GenerationLauncher.launch(settings, generation, command, onNotify).pipe(
-        Scope.provide(scope),
-        Effect.result
-      )
+      const scope = yield* Scope.fork(engineScope)
+      const swap = state.swap?.id ?? 0
+      let read: Effect.Effect<void> = Effect.void
+      const attach = (fd: Fd) =>
+        Effect.map(sessions.attach(swap, fd), (begin) => {
+          read = begin
+        })
+      const token = state.generations.find((one) => one.id === generation)?.token ?? ""
+      const started = yield* GenerationLauncher.launch(settings, {
+        generation,
+        token,
+        command,
+        onNotify: onNotify(generation),
+        attach: successor ? attach : undefined
+      }).pipe(Scope.provide(scope), Effect.result)
       if (started._tag === "Failure") {
         yield* Scope.close(scope, Exit.void)
         return send({ _tag: "LaunchFailed", generation, detail: started.failure.message })
       }
       const process = started.success
       running.set(generation, { process, scope })
-      send({ _tag: "Launched", generation, pid: process.pid })
+      const identity = yield* processes.identify(process.pid)
+      send({ _tag: "Launched", generation, pid: process.pid, ...(identity === undefined ? {} : { identity }) })
       yield* Effect.forkIn(followExit(generation, process), engineScope)
+      yield* read
     })
 
   const followExit = (generation: number, process: Process) =>
@@ -109,10 +149,31 @@ export const make = Effect.fnUntraced(function* (setup: Setup) {
     )
   }
 
+  const look = (generation: number) => {
+    const pid = running.get(generation)?.process.pid
+    const served = pid === undefined ? Effect.succeed(false) : sessions.isServedBy(pid)
+    return Effect.map(served, (answer) => send({ _tag: "HandoffSocketSeen", generation, served: answer }))
+  }
+
+  const save = Effect.gen(function* () {
+    const saved = yield* Effect.result(setup.save(state))
+    const detail = saved._tag === "Failure" ? saved.failure.message : undefined
+    if (detail !== undefined && unsaved === undefined) {
+      yield* PubSub.publish(notices, { _tag: "StateNotSaved", detail, at: now() })
+    }
+    unsaved = detail
+  })
+
   const carryOut = (command: Supervision.Action): Effect.Effect<unknown, never, GenerationLauncher.Requirements> => {
     switch (command._tag) {
       case "Launch":
-        return launch(command.generation, command.command)
+        return launch(command)
+      case "LookForHandoffSocket":
+        return Effect.forkIn(look(command.generation), engineScope)
+      case "Handoff": {
+        const pid = command.incumbent === undefined ? undefined : running.get(command.incumbent)?.process.pid
+        return sessions.carryOut(command.swap, pid, command.command)
+      }
       case "Watch":
         return watch(command.generation, command.everyMs)
       case "Unwatch":
@@ -140,13 +201,32 @@ export const make = Effect.fnUntraced(function* (setup: Setup) {
   const loop = Effect.forever(
     Effect.gen(function* () {
       const event = yield* Queue.take(queue)
+      const before = state.swap
       const next = Supervision.step(state, event)
       state = next.state
       setup.record?.(event, next.commands)
+      yield* save
+      if (before?.mode === "sealed" && state.swap?.id !== before.id) {
+        if (state.history.at(-1)?.outcome === "committed") observe("s-after-journal-clear")
+        for (const command of next.commands) yield* carryOut(command)
+        return yield* sessions.release(before.id)
+      }
       for (const command of next.commands) yield* carryOut(command)
     })
   )
+  for (const { generation, process, scope } of setup.adopted) {
+    // Without it only its READY=1 would be missed.
+    yield* Effect.ignore(GenerationLauncher.hear(settings, generation, onNotify(generation)).pipe(Scope.provide(scope)))
+    yield* Effect.forkIn(followExit(generation, process), engineScope)
+  }
   yield* Effect.forkScoped(Effect.provideContext(loop, context))
+
+  const reportGone = () => {
+    for (const generation of setup.gone) {
+      send({ _tag: "Exited", generation, status: { _tag: "Unknown" } })
+      send({ _tag: "Gone", generation })
+    }
+  }
 
   /** Puts a request to the machine and waits for its answer. An interrupted caller leaves the request running. */
   const ask = (request: RequestBody) =>
@@ -155,6 +235,7 @@ export const make = Effect.fnUntraced(function* (setup: Setup) {
       const answer = yield* Deferred.make<Supervision.Answer>()
       waiting.set(id, answer)
       send({ ...request, request: id } as EventBody)
+      if (request._tag === "StartRequested") reportGone()
       return yield* Deferred.await(answer)
     })
 

@@ -4,11 +4,13 @@
  * Everything a child needs of the supervisor (log file, notify socket) lives in the scope given here, which is closed
  * when the generation is gone. Nothing of a launch that failed is left once that scope is closed.
  */
+import type { Channels } from "@handoff/core/backend/Channels"
 import { Executables } from "@handoff/core/backend/Executables"
 import { Launcher } from "@handoff/core/backend/Launcher"
 import { Notifications } from "@handoff/core/backend/Notifications"
 import type { Processes } from "@handoff/core/backend/Processes"
-import { FIRST_INHERITED_FD } from "@handoff/core/Fd"
+import { Sockets } from "@handoff/core/backend/Sockets"
+import { type Fd, FIRST_INHERITED_FD } from "@handoff/core/Fd"
 import * as Launch from "@handoff/core/Launch"
 import * as ListenEnvironment from "@handoff/core/ListenEnvironment"
 import * as Placement from "@handoff/core/Placement"
@@ -23,12 +25,14 @@ import type { Options } from "../Supervisor.ts"
 export const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 /** What launching and looking at generations needs of a backend. */
-export type Requirements = Launcher | Executables | Notifications | Processes
+export type Requirements = Launcher | Executables | Notifications | Processes | Sockets | Channels
 
 export interface Settings {
   readonly options: Options
   readonly directory: string
   readonly listeners: ReadonlyArray<Listener>
+  /** The path at which a daemon that owns data serves its handoff socket. */
+  readonly handoffSocket: string
   readonly output: OutputLog
   /** What a child's environment and working directory are made from when the command says nothing. */
   readonly environment: Readonly<Record<string, string | undefined>>
@@ -44,9 +48,16 @@ const withoutActivation = (environment: Readonly<Record<string, string | undefin
 
 /** The wish for one generation, before it is fitted to what the launcher can do. */
 export const specify = (
-  settings: Pick<Settings, "options" | "listeners" | "environment" | "workingDirectory">,
+  settings: Pick<Settings, "options" | "listeners" | "environment" | "workingDirectory" | "handoffSocket">,
   command: Command,
-  found: { readonly program: string; readonly notifySocket: string; readonly stdio: readonly [number, number, number] }
+  found: {
+    readonly program: string
+    readonly notifySocket: string
+    readonly stdio: readonly [number, number, number]
+    readonly token?: string
+    /** The successor's end of its channel. */
+    readonly channel?: Fd | undefined
+  }
 ): Launch.LaunchSpec => {
   const { options, listeners } = settings
   const workingDirectory = command.workingDirectory ?? settings.workingDirectory
@@ -58,13 +69,17 @@ export const specify = (
       PWD: workingDirectory,
       ...ListenEnvironment.write({
         names: listeners.map((listener) => listener.name),
-        notifySocket: found.notifySocket
+        notifySocket: found.notifySocket,
+        controlSocket: settings.handoffSocket,
+        successor: found.channel !== undefined,
+        ...(found.token === undefined ? {} : { token: found.token })
       })
     },
     workingDirectory,
     placements: [
       ...found.stdio.map((source, target) => Placement.move(source, target)),
-      ...listeners.map((listener, index) => Placement.move(listener.socket.fd, FIRST_INHERITED_FD + index))
+      ...listeners.map((listener, index) => Placement.move(listener.socket.fd, FIRST_INHERITED_FD + index)),
+      ...(found.channel === undefined ? [] : [Placement.move(found.channel, FIRST_INHERITED_FD + listeners.length)])
     ],
     stampListenPid: true,
     ...(options.umask === undefined ? {} : { umask: options.umask }),
@@ -72,16 +87,40 @@ export const specify = (
   }
 }
 
-/** Launches a generation. `onNotify` is called with the fields of every datagram it sends to its NOTIFY_SOCKET. */
-export const launch = Effect.fnUntraced(function* (
+/** The path of a generation's notify socket. */
+export const notifyPath = (settings: Pick<Settings, "directory">, generation: number): string =>
+  `${settings.directory}/notify-${generation}.sock`
+
+/** Hears what a generation sends to its NOTIFY_SOCKET, for the scope's life. */
+export const hear = Effect.fnUntraced(function* (
   settings: Settings,
   generation: number,
-  command: Command,
   onNotify: (fields: Readonly<Record<string, string>>) => void
+) {
+  const notifications = yield* Notifications
+  const uid = settings.options.identity?.uid
+  const notify = yield* notifications.open(notifyPath(settings, generation), uid === undefined ? {} : { uid })
+  yield* Effect.forkScoped(ReadinessProbes.listen(notify, onNotify))
+  return notify.path
+})
+
+export interface Wish {
+  readonly generation: number
+  readonly token: string
+  readonly command: Command
+  /** Called with the fields of every datagram it sends to its NOTIFY_SOCKET. */
+  readonly onNotify: (fields: Readonly<Record<string, string>>) => void
+  /** For a successor: called with our end of its channel, which is closed when this is done. */
+  readonly attach: ((fd: Fd) => Effect.Effect<void, { readonly message: string }>) | undefined
+}
+
+/** Launches a generation. */
+export const launch = Effect.fnUntraced(function* (
+  settings: Settings,
+  { generation, token, command, onNotify, attach }: Wish
 ) {
   const launcher = yield* Launcher
   const executables = yield* Executables
-  const notifications = yield* Notifications
   const { options } = settings
   const [name = ""] = command.argv
   const environment = { ...settings.environment, ...options.environment, ...command.environment }
@@ -90,18 +129,28 @@ export const launch = Effect.fnUntraced(function* (
     path: environment.PATH ?? DEFAULT_PATH
   })
   const stdio = yield* settings.output.open(generation)
-  const uid = options.identity?.uid
-  const notify = yield* notifications.open(
-    `${settings.directory}/notify-${generation}.sock`,
-    uid === undefined ? {} : { uid }
+  const notifySocket = yield* hear(settings, generation, onNotify)
+  const start = (pair: readonly [Fd, Fd] | undefined) =>
+    Effect.gen(function* () {
+      const wish = specify(settings, command, {
+        program,
+        notifySocket,
+        token,
+        stdio: [stdio.stdin, stdio.stdout, stdio.stderr],
+        channel: pair?.[1]
+      })
+      const { spec } = Launch.forCapabilities(wish, launcher.capabilities)
+      const plan = yield* Effect.fromResult(Launch.plan(spec, yield* launcher.facts))
+      return yield* launcher.launch(plan)
+    })
+  if (attach === undefined) return yield* start(undefined)
+  // Both ends go when the child has its own and the channel a copy: an end kept open would hide that the other is gone.
+  return yield* Effect.scoped(
+    Effect.gen(function* () {
+      const pair = yield* (yield* Sockets).pair
+      const started = yield* start(pair)
+      yield* Effect.tapError(attach(pair[0]), () => Effect.ignore(started.signalGroup("SIGKILL")))
+      return started
+    })
   )
-  yield* Effect.forkScoped(ReadinessProbes.listen(notify, onNotify))
-  const wish = specify(settings, command, {
-    program,
-    notifySocket: notify.path,
-    stdio: [stdio.stdin, stdio.stdout, stdio.stderr]
-  })
-  const { spec } = Launch.forCapabilities(wish, launcher.capabilities)
-  const plan = yield* Effect.fromResult(Launch.plan(spec, yield* launcher.facts))
-  return yield* launcher.launch(plan)
 })

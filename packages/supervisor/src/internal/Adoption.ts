@@ -1,0 +1,153 @@
+/**
+ * Takes over from a supervisor of the same name that died: finds the processes it wrote down, gets the listeners back
+ * from them, and waits until what the daemons do by themselves is settled (core's Recovery decides).
+ *
+ * A process is taken for the one that was written down only if pid, start time and boot are the same, or, when its launch
+ * was not recorded, if its environment carries the generation's token. A listener is taken only from such a process, by
+ * the inode of its socket; an address that somebody else holds stays theirs, and binding it fails as it would for anyone.
+ */
+import type { Address } from "@handoff/core/Address"
+import * as AddressText from "@handoff/core/Address"
+import { Channels } from "@handoff/core/backend/Channels"
+import { isSame, Processes, type ProcessIdentity } from "@handoff/core/backend/Processes"
+import type { ListeningSocket } from "@handoff/core/backend/Sockets"
+import type { Document, SavedGeneration, SavedListener } from "@handoff/core/swap/Document"
+import * as Recovery from "@handoff/core/swap/Recovery"
+import type { Options as MachineOptions, Recovered } from "@handoff/core/swap/Supervision"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import { SetupError } from "../SupervisorError.ts"
+
+/** The name of the lock of a data directory (PROTOCOL: never unlinked). */
+const DATA_LOCK = ".handoff.lock"
+
+/** How long what the daemons do by themselves is waited for: a successor's own times, and a margin. */
+const PATIENCE_MS = 5_000
+const LOOK_MS = 50
+const LOOK_WITHIN_MS = 1_000
+
+/** The document, with the processes that live now and only those. */
+const findProcesses = Effect.fnUntraced(function* (document: Document) {
+  const processes = yield* Processes
+  const find = Effect.fnUntraced(function* ({ process, token }: SavedGeneration) {
+    if (process === null) return (yield* processes.startedWith("HANDOFF_TOKEN", token))[0] ?? null
+    const seen = yield* processes.identify(process.pid)
+    return seen !== undefined && isSame(seen, process) ? process : null
+  })
+  const generations = yield* Effect.forEach(document.generations, (one) =>
+    Effect.map(find(one), (process) => ({ ...one, process }))
+  )
+  return { ...document, generations: generations.filter((one) => one.process !== null) } satisfies Document
+})
+
+export interface Found {
+  readonly document: Document
+  readonly living: ReadonlyArray<ProcessIdentity>
+}
+
+/** What lives of the document's generations. */
+export const find = Effect.fnUntraced(function* (document: Document) {
+  const found = yield* findProcesses(document)
+  return { document: found, living: found.generations.flatMap((one) => one.process ?? []) } satisfies Found
+})
+
+/** The saved listener with an address as it was asked for, if the wish is still the same. */
+export const savedListener = (found: Found | undefined, name: string, wish: Address): SavedListener | undefined => {
+  const saved = found?.document.listeners.find((one) => one.name === name)
+  if (saved === undefined) return undefined
+  return sameWish(saved.address, wish) ? saved : undefined
+}
+
+/** Port 0 and the wildcard are answered by any port and host. */
+const sameWish = (bound: string, wish: Address): boolean => {
+  const parsed = AddressText.parse(bound)
+  if (Result.isFailure(parsed)) return false
+  const address = parsed.success
+  if (address._tag === "Unix") return wish._tag === "Unix" && wish.path === address.path
+  if (wish._tag === "Unix") return false
+  const anyHost = wish.host === "" ? address.host === "::" || address.host === "0.0.0.0" : true
+  const sameHost = wish.host === "" || wish.host === "localhost" || wish.host === address.host
+  return anyHost && sameHost && (wish.port === 0 || wish.port === address.port)
+}
+
+/** The listener's socket out of one of the living processes; undefined when none of them holds it. */
+export const takeListener = Effect.fnUntraced(function* (found: Found, saved: SavedListener) {
+  const processes = yield* Processes
+  for (const { pid } of found.living) {
+    const copied = yield* Effect.result(processes.copySocket(pid, saved.inode))
+    if (copied._tag === "Success") {
+      const address = yield* Effect.fromResult(AddressText.parse(saved.address))
+      return { fd: copied.success, address, inode: saved.inode, backlog: saved.backlog } satisfies ListeningSocket
+    }
+    if (copied.failure.reason._tag !== "NotHeld") {
+      return yield* new SetupError({
+        subject: `listener "${saved.name}"`,
+        detail:
+          `${copied.failure.message}. Process ${pid} of the supervisor before this one still serves on ${saved.address}, ` +
+          "and goes on without a supervisor; give this one the permission, or stop that process to start anew"
+      })
+    }
+  }
+  return undefined
+})
+
+/** Who listens at a unix socket's path, if anybody does. */
+const listenerAt = Effect.fnUntraced(function* (path: string) {
+  const channels = yield* Channels
+  return yield* Effect.scoped(Effect.map(channels.connect(path), ({ peer }) => peer.pid)).pipe(
+    Effect.timeout(LOOK_WITHIN_MS),
+    Effect.orElseSucceed(() => undefined)
+  )
+})
+
+const see = Effect.fnUntraced(function* (generation: SavedGeneration, answering: number | undefined) {
+  const processes = yield* Processes
+  const { process } = generation
+  if (process === null) return { alive: false, holdsLock: false, answers: false } satisfies Recovery.Sighting
+  const seen = yield* processes.identify(process.pid)
+  const alive = seen !== undefined && isSame(seen, process)
+  if (!alive) return { alive, holdsLock: false, answers: false } satisfies Recovery.Sighting
+  const { pids } = yield* processes.observe(process.pid, [])
+  return {
+    alive,
+    holdsLock: yield* processes.holdsLock(process.pid, DATA_LOCK),
+    answers: answering !== undefined && (answering === process.pid || pids.includes(answering))
+  } satisfies Recovery.Sighting
+})
+
+/** Looks until it is clear how to go on. */
+export const decide = Effect.fnUntraced(function* (found: Found, options: MachineOptions, handoffSocket: string) {
+  const started = yield* Clock.currentTimeMillis
+  for (;;) {
+    const answering = yield* listenerAt(handoffSocket)
+    const sightings = new Map<number, Recovery.Sighting>()
+    for (const generation of found.document.generations) {
+      sightings.set(generation.id, yield* see(generation, answering))
+    }
+    const now = yield* Clock.currentTimeMillis
+    const decision = Recovery.decide(found.document, sightings, options, now, now - started < PATIENCE_MS)
+    if (decision._tag === "Go") return decision.recovered
+    yield* Effect.sleep(LOOK_MS)
+  }
+})
+
+/** In words, what differs between what runs and what was asked for. */
+export const differences = (
+  recovered: Recovered,
+  command: ReadonlyArray<string>,
+  found: Found,
+  names: ReadonlyArray<string>
+): ReadonlyArray<string> => {
+  const kept = recovered.command.argv
+  const sameCommand = kept.length === command.length && kept.every((part, index) => part === command[index])
+  const dropped = found.document.listeners.filter((one) => !names.includes(one.name))
+  return [
+    ...(sameCommand
+      ? []
+      : [`the command line says ${command.join(" ")}, kept is ${kept.join(" ")}: swap to change it`]),
+    ...dropped.map(
+      (one) => `listener "${one.name}" (${one.address}) is not on the command line: it goes with the next swap`
+    )
+  ]
+}
