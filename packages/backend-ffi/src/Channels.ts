@@ -9,13 +9,13 @@
  * sends for ever fills its own socket's buffer and not our memory.
  *
  * A channel that failed stays failed. A write that was cut off by its time leaves half a message behind, so nothing more is
- * written after it; what came in can still be read. Node closes the socket when a write fails (EPIPE): what the peer sent
- * and we had not read by then is lost with it.
+ * written after it; what came in can still be read. Node closes the socket right after a write has failed (EPIPE), and what
+ * the peer sent before it closed its end would be lost with it: its last words are taken out of the kernel before that.
  *
  * connect(2) to a unix listener whose backlog is full gives EAGAIN at once instead of waiting; it is repeated until it
  * succeeds or is interrupted.
  */
-import { closeSync } from "node:fs"
+import { closeSync, readSync } from "node:fs"
 import { Socket, type SocketConstructorOpts } from "node:net"
 import { type Channel, ChannelError, type ChannelErrorReason, Channels } from "@handoff/core/backend/Channels"
 import type { PeerCredentials } from "@handoff/core/backend/Sockets"
@@ -44,6 +44,10 @@ const reasonOf = (error: Error): ChannelErrorReason => {
   if (code?.startsWith("ERR_") === true) return callFailed("write", "EPIPE")
   return callFailed(syscall ?? "read", errnoOf(error))
 }
+
+/** The descriptor under a socket, which Node tells only on its handle. */
+const fdOf = (socket: Socket): Fd =>
+  (socket as unknown as { readonly _handle?: { readonly fd?: Fd } })._handle?.fd ?? -1
 
 /** One socket and what has come out of it and was not taken yet. */
 class Link {
@@ -108,7 +112,28 @@ class Link {
   write(bytes: Uint8Array, done: (failure: ChannelErrorReason | undefined) => void): void {
     const broken = this.torn ?? this.failure
     if (broken !== undefined) return done(broken)
-    this.socket.write(bytes, (error) => done(error == null ? undefined : (this.failure ?? reasonOf(error))))
+    this.socket.write(bytes, (error) => {
+      if (error == null) return done(undefined)
+      this.rescue()
+      done(this.failure ?? reasonOf(error))
+    })
+  }
+
+  /** Reads what is left of a peer that has closed its end: it is bounded, since nobody adds to it. */
+  private rescue(): void {
+    const fd = fdOf(this.socket)
+    if (fd < 0) return
+    try {
+      for (;;) {
+        const buffer = Buffer.allocUnsafeSlow(READ_AHEAD)
+        const count = readSync(fd, buffer)
+        if (count === 0) break
+        this.kept.push(buffer.subarray(0, count))
+      }
+      this.ended = true
+    } catch {
+      // EAGAIN or ECONNRESET: there is no more.
+    }
   }
 
   /** No message may follow one that was cut off. */
@@ -148,10 +173,6 @@ const channelOf = (link: Link, peer: PeerCredentials, subject: string): Channel 
     )
   return { peer, read, write }
 }
-
-/** The descriptor under a socket, which Node tells only on its handle. */
-const fdOf = (socket: Socket): Fd =>
-  (socket as unknown as { readonly _handle?: { readonly fd?: Fd } })._handle?.fd ?? -1
 
 const peerOf = (calls: Calls.SocketCalls, fd: Fd): Result.Result<PeerCredentials, ChannelErrorReason> =>
   Result.mapError(Peer.ofPeer(calls, fd), (refusal) =>

@@ -128,6 +128,31 @@ print(n,flush=True);c.close()`
       })
     ))
 
+  it("still reads the last words of a peer that closed, when a write has failed before", () =>
+    run(
+      Effect.gen(function* () {
+        const path = join(tempDir(), "socket")
+        const script = `c,_=s.accept();c.sendall(b"first");sys.stdin.readline();c.sendall(b"last words");c.close()
+print("closed",flush=True)`
+        const server = listener(path, 5, script)
+        yield* line(server)
+        const channel = yield* connect(path)
+        // The first words are read ahead, so that Node reads no more by itself.
+        yield* Effect.sleep(100)
+        server.child.stdin?.write("\n")
+        yield* line(server)
+        const error = yield* Effect.flip(channel.write(bytes("too late"), 5000))
+        expect(error.reason).toEqual({ _tag: "CallFailed", call: "write", errno: "EPIPE" })
+        let received = ""
+        for (;;) {
+          const chunk = yield* channel.read
+          if (chunk.length === 0) break
+          received += text(chunk)
+        }
+        expect(received).toBe("firstlast words")
+      })
+    ))
+
   it.each([
     ["is killed", `sys.stdin.readline()`],
     ["closes with bytes unread", `c,_=s.accept();print("accepted",flush=True);time.sleep(0.1);c.close()`]
