@@ -136,7 +136,6 @@ export const make: Effect.Effect<Fake> = Effect.gen(function* () {
           }),
           finished: Deferred.await(finished),
           status: Effect.sync(() => fake.status),
-          remarks: [],
           events: Stream.fromPubSub(hub)
         })
       )

@@ -142,6 +142,10 @@ describe("handoff run, for real", () => {
     expect((await ask("rollback")).code).toBe(0)
     expect(await fetchText(address)).toBe("v1 mild")
 
+    expect((await ask("swap", "--mode", "exclusive")).code).toBe(0)
+    expect((await ask("status")).stdout).toMatch(/mode auto\n[\s\S]*swap 4 \(exclusive\), \d+s ago: committed/)
+    expect(await fetchText(address)).toBe("v1 mild")
+
     const second = await ask("run", "--", process.execPath, script, "v9")
     expect(second).toMatchObject({
       code: 1,
@@ -175,15 +179,23 @@ describe("handoff run, for real", () => {
     expect(stderr).toContain(`${address} is already in use`)
   })
 
-  it("takes over the stale socket of a supervisor that was killed", { timeout: 30_000 }, async () => {
+  it("takes over from a supervisor that was killed: its socket, listener and generation", {
+    timeout: 30_000
+  }, async () => {
     const first = await run([], "v1")
     first.child.kill("SIGKILL")
     await first.end
     expect(existsSync(join(stateDirectory, "default", "admin.sock"))).toBe(true)
     expect((await ask("status")).code).toBe(4)
-    const { address } = await run([], "v2")
-    expect(await fetchText(address)).toMatch(/^v2/)
+    const second = await run([], "v2")
+    expect(second.address).toBe(first.address)
+    expect(await fetchText(second.address)).toMatch(/^v1/)
+    expect(second.got.stderr).toContain(`kept is ${process.execPath} ${script} v1: swap to change it`)
+    expect(second.got.stderr).toMatch(/generation 1 lives on as process \d+ \(serving\) and is taken over/)
+    expect((await ask("swap", "--", process.execPath, script, "v2")).code).toBe(0)
+    expect(await fetchText(second.address)).toMatch(/^v2/)
     expect((await ask("stop")).code).toBe(0)
+    await expect(fetchText(second.address)).rejects.toThrow("ECONNREFUSED")
   })
 
   it("stops on SIGTERM, and kills what will not stop on the second one", { timeout: 30_000 }, async () => {
