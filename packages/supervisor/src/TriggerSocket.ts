@@ -80,16 +80,14 @@ export const debugText = (text: string): string => {
   return `"${escaped.replace(/[\0-\x1f\x7f]/g, (one) => (one === "\0" ? "\\0" : `\\u{${one.charCodeAt(0).toString(16)}}`))}"`
 }
 
-const idOf = (record: SwapReport["record"]): string =>
-  "handoffId" in record && typeof record.handoffId === "string" ? record.handoffId : NIL_ID
-
-const committed = ({ record }: SwapReport): string => `ok: handoff_id=${idOf(record)} committed=true abort_reason=None`
+const committed = ({ record: { handoffId = NIL_ID } }: SwapReport): string =>
+  `ok: handoff_id=${handoffId} committed=true abort_reason=None`
 
 const notCommitted = (error: SwapError): string => {
   if (error.reason._tag === "Refused") return `err: ${error.message}`
   const { record } = error.reason.report
   const why = record.failure === undefined ? error.message : formatFailure(record.failure)
-  return `ok: handoff_id=${idOf(record)} committed=false abort_reason=Some(${debugText(why)})`
+  return `ok: handoff_id=${record.handoffId ?? NIL_ID} committed=false abort_reason=Some(${debugText(why)})`
 }
 
 const realPath = (path: string): Effect.Effect<string | undefined> =>

@@ -113,6 +113,13 @@ describe("a command", () => {
       )
     }))
 
+  it("that led to a sealed swap names it as the wire does", () =>
+    withTrigger(async ({ ask, fake }) => {
+      const handoffId = "6f0d2c5e-9a1b-4c3d-8e7f-102132435465"
+      fake.swap = () => Effect.succeed({ record: FakeSupervisor.record({ mode: "sealed", handoffId }), lastLines: [] })
+      expect(await ask("handoff\n")).toBe(`ok: handoff_id=${handoffId} committed=true abort_reason=None\n`)
+    }))
+
   it("during a swap is refused", () =>
     withTrigger(async ({ ask, fake }) => {
       fake.swap = () => Effect.fail(FakeSupervisor.refused({ _tag: "AlreadySwapping", swap: 4, sinceMs: 2000 }))

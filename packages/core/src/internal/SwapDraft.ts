@@ -111,6 +111,7 @@ export const end = (draft: Draft.Draft, swap: Swap, verdict: Verdict): void => {
     id: swap.id,
     kind: swap.kind,
     mode: swap.mode,
+    ...(swap.mode === "sealed" ? { handoffId: swap.handoffId } : {}),
     from: swap.from,
     to: swap.to,
     command: swap.command,

@@ -70,6 +70,7 @@ const interruptedRecord = (
   outcome,
   kind: swap.kind,
   mode: swap.mode ?? undefined,
+  ...(swap.mode === "sealed" ? { handoffId: swap.handoffId } : {}),
   from: swap.from ?? undefined,
   to: swap.to ?? undefined,
   command: swap.command,

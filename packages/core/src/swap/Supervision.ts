@@ -140,6 +140,8 @@ export interface SwapRecord {
   readonly kind: "swap" | "rollback"
   /** Undefined when it ended before it was decided. */
   readonly mode: Mode | undefined
+  /** Of a sealed swap: its name on the wire. */
+  readonly handoffId?: string
   readonly from: number | undefined
   readonly to: number | undefined
   readonly command: Command
