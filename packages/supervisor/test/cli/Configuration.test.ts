@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { createConnection } from "node:net"
 import { fileURLToPath } from "node:url"
 import * as CrateJournal from "@handoff/core/protocol/CrateJournal"
@@ -14,6 +14,7 @@ import * as LaunchFlags from "../../src/cli/LaunchFlags.ts"
 import { handoff } from "./Harness.ts"
 
 const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url))
+const SEALED = fileURLToPath(new URL("fixtures/sealed.ts", import.meta.url))
 const DOCUMENT = fileURLToPath(new URL("../../../../docs/configuration.md", import.meta.url))
 
 const values = (over: Partial<LaunchFlags.Values>): LaunchFlags.Values => ({
@@ -254,5 +255,34 @@ describe("handoff run --config, for real", () => {
     run.child.kill("SIGTERM")
     expect((await run.ended).code).toBe(0)
     expect(existsSync(trigger ?? "")).toBe(false)
+  })
+
+  it("makes sealed swaps through the control socket it names", { timeout: 60_000 }, async () => {
+    using directory = temporaryDirectory()
+    await using processes = managedProcesses()
+    const config = directory.file("handoff.toml")
+    writeFileSync(
+      config,
+      `control_socket = "${directory.file("control")}"
+       trigger_socket = "${directory.file("trigger")}"
+       binary = "${process.execPath}"
+       args = ["--conditions=@handoff/source", "${SEALED}", "${directory.file("data")}"]
+       deadline_secs = 40
+       [[listeners]]
+       name = "http"
+       addr = "127.0.0.1:0"`
+    )
+    mkdirSync(directory.file("data"))
+    const run = processes.start(process.execPath, [
+      ...["--conditions=@handoff/source", MAIN, "run", "--state-dir", directory.file("state"), "--config", config]
+    ])
+    await run.line(/ serves on http=127\.0\.0\.1:\d+;/)
+    expect(existsSync(directory.file("control"))).toBe(true)
+    const answer = await ask(directory.file("trigger"), "handoff\n")
+    expect(answer).toMatch(/^ok: handoff_id=[0-9a-f]{8}-[0-9a-f-]{27} committed=true abort_reason=None\n$/)
+    expect(answer).not.toContain("00000000-0000")
+    await run.line(/it took the data over/)
+    run.child.kill("SIGTERM")
+    expect((await run.ended).code).toBe(0)
   })
 })
