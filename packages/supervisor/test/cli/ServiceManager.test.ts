@@ -160,6 +160,25 @@ describe.skipIf(!python.available)(`handoff run under a service manager${python.
     await manager.line(/"ended": 0/)
   })
 
+  it("goes on with the generation that outlived it", { timeout: 40_000 }, async () => {
+    using directory = temporaryDirectory()
+    await using processes = managedProcesses()
+    const { manager, command } = manage(processes, directory)
+    command("start")
+    const [, port] = await manager.line(/ serves on http=127\.0\.0\.1:(\d+);/)
+    const before = await fetchText(`127.0.0.1:${port}`)
+    command("kill SIGKILL")
+    await manager.line(/"ended": 9/)
+    expect(await fetchText(`127.0.0.1:${port}`)).toBe(before)
+    command("start")
+    await manager.line(/listener http is descriptor 3 /)
+    await manager.line(/generation 1 lives on as process \d+ \(serving\) and is taken over/)
+    await manager.line(/"READY": "1"(.*\n)*.*"READY": "1"/)
+    expect(await fetchText(`127.0.0.1:${port}`)).toBe(before)
+    command("kill SIGTERM")
+    await manager.line(/"ended": 0/)
+  })
+
   it("takes an activated socket named for its unit, and reports what nobody takes", { timeout: 40_000 }, async () => {
     using directory = temporaryDirectory()
     await using processes = managedProcesses()
