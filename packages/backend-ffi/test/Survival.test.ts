@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process"
-import { existsSync, openSync, readFileSync, writeFileSync } from "node:fs"
+import { openSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Adoption from "@handoff/backend-ffi/Adoption"
@@ -31,10 +31,12 @@ const HOLDS = `import sys
 print("up",flush=True)
 sys.stdin.read()`
 
-/** Ends with the test by its pid, whoever its parent is. */
+/** Ends with the test, whoever its parent is; not another process that has its number by then. */
 const killAtEnd = (pid: number): number => {
+  const startTime = ProcessTree.statOf(pid)?.startTime
   atEnd(() => {
-    if (ProcessTree.isAlive(ProcessTree.statOf(pid))) process.kill(pid, "SIGKILL")
+    const stat = ProcessTree.statOf(pid)
+    if (ProcessTree.isAlive(stat) && stat.startTime === startTime) process.kill(pid, "SIGKILL")
   })
   return pid
 }
@@ -43,29 +45,6 @@ const killAtEnd = (pid: number): number => {
 const stranger = (): number => {
   const { stdout } = spawnSync("sh", ["-c", "setsid sleep 1000 >/dev/null 2>&1 & echo $!"], { encoding: "utf8" })
   return killAtEnd(Number(stdout))
-}
-
-const LAST_PID = "/proc/sys/kernel/ns_last_pid"
-
-/** Forks until a process, leader of a group, has the number of one that ended: nobody's child, like that. */
-const forge = (pid: number): number => {
-  const script = `import os,time
-pid=${pid}
-for i in range(2000):
-  open("${LAST_PID}","w").write(str(pid-1))
-  child=os.fork()
-  if child==0:
-    if os.getpid()!=pid: os._exit(0)
-    os.setsid()
-    for fd in range(3): os.close(fd)
-    time.sleep(1000)
-  if child==pid: break
-  os.waitpid(child,0)
-while child==pid and os.getpgid(child)!=pid: time.sleep(0.01)
-print(child,flush=True)`
-  const { stdout } = spawnSync("python3", ["-c", script], { encoding: "utf8" })
-  if (Number(stdout) !== pid) throw new Error(`no process got the number ${pid}, but ${stdout}`)
-  return pid
 }
 
 const identify = (pid: number) =>
@@ -150,25 +129,28 @@ sys.stdin.read()`)
     const after = [fdCount(), process.getActiveResourcesInfo().filter((one) => one === "Timeout").length]
     expect(after).toEqual(before)
   })
+})
 
-  const reuses = root.available && python3.available && existsSync(LAST_PID)
-  it.skipIf(!reuses)(`whose number another has by now is not signalled, nor that one's group${root.reason}`, () =>
-    run(
-      Effect.gen(function* () {
-        const pid = stranger()
-        const adopted = must(yield* adopt(yield* identify(pid)))
-        process.kill(pid, "SIGKILL")
-        // Nothing of ours runs meanwhile, so nobody has seen the group empty.
-        killAtEnd(forge(pid))
-        expect((yield* identify(pid)).pid).toBe(pid)
-        expect(members(pid)).toEqual([pid])
-        expect(yield* adopted.exit).toEqual(UNKNOWN)
-        expect(yield* adopted.signalGroup("SIGKILL")).toBe(false)
-        expect(yield* adopted.signal("SIGKILL")).toBe(false)
-        expect(ProcessTree.isAlive(ProcessTree.statOf(pid))).toBe(true)
-      })
-    )
-  )
+const unshare = requireTool("unshare")
+const noReuse = `${root.reason}${unshare.reason}${python3.reason}`
+
+describe.skipIf(noReuse !== "")(`an adopted process whose number another has by now${noReuse}`, () => {
+  it.each(["by pidfd", "by identity"])("is not signalled %s, nor the group of that number", async (how) => {
+    const fixture = fileURLToPath(new URL("./fixtures/reusedNumber.ts", import.meta.url))
+    // In a pid namespace of its own nobody else takes the number, and whatever is left ends with it.
+    const inside = `"$@"; exit $?`
+    const args = ["--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", inside, "sh"]
+    const node = [process.execPath, "--conditions=@handoff/source", fixture, how]
+    const { line } = start("unshare", [...args, ...node])
+    expect(JSON.parse(await line())).toEqual({
+      forged: true,
+      leads: true,
+      exit: UNKNOWN,
+      signalledGroup: false,
+      signalled: false,
+      alive: true
+    })
+  })
 })
 
 describe("a socket copied out of a process", () => {
