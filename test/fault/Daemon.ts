@@ -124,7 +124,6 @@ const handoff = await start(
     name: "fault-daemon",
     idleGraceMs: Number(env.HANDOFF_TEST_IDLE_GRACE_MS ?? 200),
     graceMs: Number(env.HANDOFF_TEST_GRACE_MS ?? 25_000),
-    ...(env.HANDOFF_CONTROL_SOCKET === undefined ? {} : { controlSocket: env.HANDOFF_CONTROL_SOCKET }),
     open: async () => {
       open()
       await delay(env.HANDOFF_READY_DELAY_MS)

@@ -45,6 +45,16 @@ const now = (): number => Date.now()
 const textOf = (error: unknown): string =>
   (error instanceof Error ? error.message : String(error)).slice(0, MOST_ERROR_TEXT)
 
+const warn = (text: string): void => process.emitWarning(`handoff: ${text}`, "HandoffWarning")
+
+/** What the seal hook gave, fit to be told; throws for what the protocol cannot carry. */
+const complete = ({ revisions = [], fingerprint = new Uint8Array(FINGERPRINT_BYTES) }: Sealed): Required<Sealed> => {
+  const wrong = revisions.find((revision) => typeof revision !== "bigint" || BigInt.asUintN(64, revision) !== revision)
+  if (wrong !== undefined) throw new Error(`the seal gave revision ${wrong}, a revision is a bigint of 64 bits`)
+  if (fingerprint.length === FINGERPRINT_BYTES) return { revisions, fingerprint }
+  throw new Error(`the seal gave a fingerprint of ${fingerprint.length} bytes, it has ${FINGERPRINT_BYTES}`)
+}
+
 export class Incumbent {
   readonly #options: IncumbentOptions
   readonly #observe: Observe
@@ -65,7 +75,7 @@ export class Incumbent {
     this.#driver = new MachineDriver(initial, {
       step: Machine.step,
       carryOut: (command) => this.#carryOut(command),
-      violated: (violation) => process.emitWarning(`handoff: ${Violation.explain(violation)}`, "HandoffWarning")
+      violated: (violation) => warn(Violation.explain(violation))
     })
     this.#next()
   }
@@ -79,8 +89,8 @@ export class Incumbent {
   retire(): Promise<void> {
     this.#retired = true
     return new Promise((resolve) => {
-      if (this.serving) resolve()
-      else this.#idle.push(resolve)
+      this.#idle.push(resolve)
+      this.#settle()
     })
   }
 
@@ -95,15 +105,19 @@ export class Incumbent {
 
   #send(event: Machine.Event): void {
     this.#driver.send(event)
-    if (this.serving) this.#next()
+    if (!this.#driver.busy) this.#settle()
+  }
+
+  #settle(): void {
+    const { phase } = this.#driver.state
+    // Nothing has begun, or all is over: whoever is heard has no claim to be waited for.
+    if (this.#retired && (phase === "greeting" || phase === "resumed")) this.disconnect()
+    else if (phase === "serving" && this.#retired) for (const resolve of this.#idle.splice(0)) resolve()
+    else if (phase === "serving") this.#next()
   }
 
   /** Takes the next supervisor. */
   #next(): void {
-    if (this.#retired) {
-      for (const resolve of this.#idle.splice(0)) resolve()
-      return
-    }
     if (this.#listening) return
     this.#listening = true
     this.#options.socket.take((socket) => {
@@ -121,14 +135,22 @@ export class Incumbent {
       received: (message) => {
         if (this.#channel === channel) this.#send({ _tag: "Received", message, at: now() })
       },
-      ended: () => {
+      ended: (why) => {
         if (this.#channel !== channel) return
         this.#channel = undefined
+        this.#complain(why)
         this.#send({ _tag: "Disconnected", at: now() })
       }
     })
     this.#channel = channel
     this.#send({ _tag: "Connected", at: now() })
+  }
+
+  /** Says why a handoff under way lost its supervisor; clients that come and go are not worth a word. */
+  #complain(why: string): void {
+    const { phase } = this.#driver.state
+    if (["greeting", "acquainted", "resumed"].includes(phase)) return
+    warn(`the supervisor was lost while ${phase}: ${why}`)
   }
 
   #carryOut(command: Machine.Command): void {
@@ -189,7 +211,7 @@ export class Incumbent {
       const openConnections = await running
       this.#send({ _tag: "Drained", openConnections, acceptClosed: true, at: now() })
     } catch (error) {
-      process.emitWarning(`handoff: the drain failed: ${textOf(error)}`, "HandoffWarning")
+      warn(`the drain failed: ${textOf(error)}`)
       this.#send({ _tag: "DrainFailed", at: now() })
     }
   }
@@ -200,8 +222,7 @@ export class Incumbent {
         this.#send({ _tag: "Progressed", sealed, total, lastRevision, at: now() })
       )
       this.#observe("o-inside-seal")
-      const { revisions = [], fingerprint = new Uint8Array(FINGERPRINT_BYTES) } = await running
-      this.#send({ _tag: "Sealed", revisions, fingerprint, at: now() })
+      this.#send({ _tag: "Sealed", ...complete(await running), at: now() })
     } catch (error) {
       this.#send({ _tag: "SealFailed", error: textOf(error), partialState: "", at: now() })
     }

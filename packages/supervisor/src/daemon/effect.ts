@@ -90,7 +90,7 @@ export class Daemon extends Context.Service<
 }
 
 function makeLayer<R>(options: DataOptions<R>): Layer.Layer<Daemon, DaemonError, R>
-function makeLayer(options?: DaemonOptions): Layer.Layer<Daemon, DaemonError>
+function makeLayer(options?: DaemonOptions & { readonly dataDir?: never }): Layer.Layer<Daemon, DaemonError>
 function makeLayer<R>(options: DaemonOptions | DataOptions<R> = {}): Layer.Layer<Daemon, DaemonError, R> {
   return Layer.effect(
     Daemon,

@@ -57,7 +57,7 @@ export type {
  * await handoff.serve(createServer(app), "http", "127.0.0.1:8080")
  */
 export function daemon(options: DataOptions): Promise<Daemon>
-export function daemon(options?: DaemonOptions): Promise<Daemon>
+export function daemon(options?: DaemonOptions & { readonly dataDir?: never }): Promise<Daemon>
 export function daemon(options: DaemonOptions | DataOptions = {}): Promise<Daemon> {
   return start(options)
 }

@@ -318,6 +318,27 @@ describe("an incumbent that is asked to stop", () => {
     await it.incumbent()
   })
 
+  it.each([
+    ["has said nothing", (peer: Peer): Promise<unknown> => peer.next("Hello")],
+    [
+      "has aborted",
+      async (peer: Peer): Promise<unknown> => {
+        await peer.sealed()
+        peer.say("ResumeAfterAbort")
+        return sleep(400)
+      }
+    ]
+  ])("does not wait for a client that %s", async (_, reach) => {
+    await using it = world()
+    const daemon = await it.incumbent()
+    const peer = await it.connect()
+    await reach(peer)
+    const begun = Date.now()
+    daemon.child.kill("SIGTERM")
+    expect((await daemon.ended).code).toBe(0)
+    expect(Date.now() - begun).toBeLessThan(4_000)
+  })
+
   it("sends a supervisor away that does not end within the grace", async () => {
     await using it = world()
     const daemon = await it.incumbent({ HANDOFF_TEST_GRACE_MS: "500" })

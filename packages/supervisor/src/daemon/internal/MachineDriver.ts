@@ -32,6 +32,11 @@ export class MachineDriver<State, Event, Command, Violation> {
     return this.#state
   }
 
+  /** Commands of a step are being carried out. */
+  get busy(): boolean {
+    return this.#stepping
+  }
+
   send(event: Event): void {
     this.#queue.push(event)
     if (this.#stepping) return

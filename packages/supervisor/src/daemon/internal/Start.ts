@@ -102,19 +102,21 @@ const startWithData = async (inheritance: Inheritance, options: DataOptions, obs
   return handoff
 }
 
+const isOwner = (options: Options): options is DataOptions => "dataDir" in options && options.dataDir !== undefined
+
+const HOOKS = ["open", "seal", "drain", "resume", "snapshot", "close", "controlSocket"] as const
+
 const checkOptions = (options: Options): void => {
-  const hooks = ["open", "seal", "drain", "resume", "snapshot", "close", "controlSocket"].filter(
-    (name) => name in options
-  )
-  const problem = "dataDir" in options ? undefined : `${hooks.join(", ")} need dataDir`
-  if (problem !== undefined && hooks.length > 0) {
-    throw new DaemonError({ reason: { _tag: "BadOptions", detail: problem } })
-  }
+  const given = HOOKS.filter((name) => name in options)
+  const missing = (["open", "seal"] as const).filter((name) => !(name in options))
+  const detail = isOwner(options)
+    ? missing.length > 0 && `with dataDir the hooks ${missing.join(" and ")} are needed`
+    : given.length > 0 && `without dataDir there is nothing for ${given.join(", ")}`
+  if (detail !== false) throw new DaemonError({ reason: { _tag: "BadOptions", detail } })
 }
 
 export const start = async (options: Options, observe: Observe = observeNothing): Promise<Daemon> => {
   checkOptions(options)
-  const ownsData = "dataDir" in options
-  const inheritance = await inherit(process.env, ownsData)
-  return ownsData ? startWithData(inheritance, options, observe) : startPlain(inheritance, options)
+  const inheritance = await inherit(process.env, isOwner(options))
+  return isOwner(options) ? startWithData(inheritance, options, observe) : startPlain(inheritance, options)
 }
