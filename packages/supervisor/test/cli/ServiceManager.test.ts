@@ -86,12 +86,14 @@ const MANAGER = fileURLToPath(new URL("fixtures/manager.py", import.meta.url))
 
 const fetchText = (address: string): Promise<string> =>
   new Promise((resolve, reject) => {
-    get(`http://${address}/`, { agent: false }, (response) => {
+    // Bounded: a test that times out is left where it waits, and never comes to end what it started.
+    get(`http://${address}/`, { agent: false, signal: AbortSignal.timeout(10_000) }, (response) => {
       let text = ""
       response.on("data", (chunk) => {
         text += String(chunk)
       })
       response.on("end", () => resolve(text))
+      response.on("error", reject)
     }).on("error", reject)
   })
 
