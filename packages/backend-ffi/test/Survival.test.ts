@@ -11,6 +11,7 @@ import type { Process } from "@handoff/core/backend/Launcher"
 import { Processes, type ProcessIdentity } from "@handoff/core/backend/Processes"
 import { Sockets } from "@handoff/core/backend/Sockets"
 import type { ErrnoName } from "@handoff/core/Errno"
+import type { Fd } from "@handoff/core/Fd"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
@@ -227,21 +228,23 @@ while True:
       Effect.gen(function* () {
         const { inode } = yield* listen
         const before = fdCount()
-        const answers = (errno: ErrnoName) =>
+        const answers = (copied: Result.Result<Fd, ErrnoName>) =>
           SocketCopy.copySocket(
             {
               // Any descriptor will do: nobody looks through it.
               open: () => Result.succeed(openSync("/dev/null", "r")),
-              copy: () => Result.fail(errno),
-              signal: () => Result.fail(errno),
+              copy: () => copied,
+              signal: () => Result.fail("ENOSYS"),
               ended: () => new Set()
             },
             [process.pid],
             inode
           )
-        expect(answers("EPERM")).toMatchObject({ failure: { _tag: "NotPermitted" } })
-        expect(answers("ENOSYS")).toMatchObject({ failure: { _tag: "CallFailed", errno: "ENOSYS" } })
-        expect(answers("EBADF")).toMatchObject({ failure: { _tag: "NotHeld" } })
+        expect(answers(Result.fail("EPERM"))).toMatchObject({ failure: { _tag: "NotPermitted" } })
+        expect(answers(Result.fail("ENOSYS"))).toMatchObject({ failure: { _tag: "CallFailed", errno: "ENOSYS" } })
+        // The descriptor was closed after it was seen, or closed and used again for something else.
+        expect(answers(Result.fail("EBADF"))).toMatchObject({ failure: { _tag: "NotHeld" } })
+        expect(answers(Result.succeed(openSync("/dev/null", "r")))).toMatchObject({ failure: { _tag: "NotHeld" } })
         expect(fdCount()).toBe(before)
       })
     ))

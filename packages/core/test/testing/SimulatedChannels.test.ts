@@ -62,6 +62,8 @@ describe("simulated channels", () => {
       const { child } = yield* daemon()
       const client = yield* connect
       yield* client.write(bytes("hello"), 1000)
+      // Something else closes meanwhile: what waits at the listener stays open.
+      yield* Effect.scoped(Sockets.use((sockets) => sockets.pair))
       const server = yield* accept(child.pid)
       expect(text(yield* server.read)).toBe("hello")
       yield* server.write(bytes("answer"), 1000)
