@@ -8,12 +8,14 @@ const evidence = {
   notified: "it sent READY=1",
   accepting: "it was seen accepting",
   settled: "it stayed alive",
-  handoff: "it took the data over"
+  handoff: "it has the data"
 } as const
+
+const leaving = { overlap: "drains", sealed: "handed over", exclusive: "stopped" } as const
 
 const committed = (record: SwapRecord): string => {
   const why = record.evidence === undefined ? "" : ` (${evidence[record.evidence]})`
-  const before = record.from === undefined ? "" : `, generation ${record.from} drains`
+  const before = record.from === undefined ? "" : `, generation ${record.from} ${leaving[record.mode ?? "overlap"]}`
   return `committed in ${formatDuration(record.durationMs)}: generation ${record.to ?? "?"} serves${why}${before}`
 }
 

@@ -5,7 +5,8 @@
  *   notify      it sent READY=1 (sd_notify(3))
  *   accepting   it was seen waiting on every listener
  *   settle      it stayed alive for `settleMs` after its start
- *   auto        it sent READY=1, or it was seen waiting on every listener and then stayed alive for `settleMs`
+ *   auto        it sent READY=1, or it was seen waiting on every listener and then stayed alive for `settleMs`, or it
+ *               answers on its handoff socket: a daemon that owns data does so when it has it and serves
  *
  * "Seen waiting" is a hint, not a promise: Go enters epoll before it accepts, and servers built on poll or select do not
  * show at all. So `auto` adds the settle time, and once a generation of a program has sent READY=1 its successors must
@@ -26,13 +27,15 @@ export interface Options {
   readonly settleMs: number
 }
 
-/** `handoff`: the Ready of a sealed swap. */
+/** `handoff`: the Ready of a sealed swap, or a handoff socket that answers. */
 export type Evidence = "notified" | "accepting" | "settled" | "handoff"
 
 export type Fact =
   | { readonly _tag: "Notified" }
   | { readonly _tag: "Observed"; readonly accepting: boolean }
   | { readonly _tag: "Settled" }
+  /** It answers on the handoff socket's path. */
+  | { readonly _tag: "HandoffSocketServed" }
 
 export interface State {
   readonly policy: Policy
@@ -71,7 +74,7 @@ export const expectation = (state: State): string => {
     case "settle":
       return "it to stay alive"
     default:
-      return "READY=1, or it to accept on every listener"
+      return "READY=1, or it to accept on every listener or to serve its handoff socket"
   }
 }
 
@@ -94,6 +97,8 @@ export const step = (state: State, fact: Fact): Step => {
         : { state, settle: undefined }
     case "Observed":
       return observed(state, fact.accepting)
+    case "HandoffSocketServed":
+      return state.policy === "auto" && !state.mustNotify ? ready(state, "handoff") : { state, settle: undefined }
   }
 }
 

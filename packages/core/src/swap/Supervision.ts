@@ -425,6 +425,7 @@ const happened = (
       if (generation.handoffSocket !== "served") {
         Draft.patch(draft, generation.id, { handoffSocket: event.served ? "served" : "none" })
       }
+      if (event.served) learned(draft, generation.id, { _tag: "HandoffSocketServed" })
       return SwapDraft.decide(draft, generation.id)
     case "Exited":
       return exited(draft, generation, event.status)

@@ -10,7 +10,7 @@ const evidence = {
   notified: "it sent READY=1",
   accepting: "it was seen accepting",
   settled: "it stayed alive",
-  handoff: "it took the data over"
+  handoff: "it has the data"
 } as const
 
 /** An argument vector as one could type it. */

@@ -53,6 +53,9 @@ export interface Setup {
   readonly record: ((event: Supervision.Event, commands: ReadonlyArray<Supervision.Action>) => void) | undefined
 }
 
+/** How often a starting generation's handoff socket is tried. */
+const HANDOFF_SOCKET_LOOK_MS = 100
+
 /** Runs the machine in the scope; what it gives is everything the service needs. */
 export const make = Effect.fnUntraced(function* (setup: Setup) {
   const { settings } = setup
@@ -142,12 +145,21 @@ export const make = Effect.fnUntraced(function* (setup: Setup) {
     const pid = running.get(generation)?.process.pid
     if (pid === undefined) return Effect.void
     const sockets = settings.listeners.map((listener) => listener.socket)
-    return FiberMap.run(
-      watches,
-      generation,
-      ReadinessProbes.watch(pid, sockets, everyMs, (seen) => send({ _tag: "Observed", generation, ...seen }))
+    const observed = ReadinessProbes.watch(pid, sockets, everyMs, (seen) =>
+      send({ _tag: "Observed", generation, ...seen })
     )
+    return FiberMap.run(watches, generation, Effect.raceFirst(observed, watchHandoffSocket(generation, pid)))
   }
+
+  /** A daemon that owns data and sends no READY=1 shows itself by its handoff socket. */
+  const watchHandoffSocket = (generation: number, pid: number) =>
+    Effect.gen(function* () {
+      while (state.generations.some((one) => one.id === generation && one.phase === "starting")) {
+        yield* Effect.sleep(HANDOFF_SOCKET_LOOK_MS)
+        if (yield* sessions.isServedBy(pid)) send({ _tag: "HandoffSocketSeen", generation, served: true })
+      }
+      return yield* Effect.never
+    })
 
   const look = (generation: number) => {
     const pid = running.get(generation)?.process.pid
