@@ -179,13 +179,17 @@ export const lookForHandoffSocket = (draft: Draft, id: number): void => {
 export const remove = (draft: Draft, generation: Generation): void => {
   clearTimer(draft, `grace:${generation.id}`)
   emit(draft, { _tag: "Unwatch", generation: generation.id })
-  set(draft, { generations: draft.state.generations.filter((other) => other.id !== generation.id) })
+  set(draft, {
+    generations: draft.state.generations.filter((other) => other.id !== generation.id),
+    waitFor: draft.state.waitFor.filter((id) => id !== generation.id)
+  })
   tell(draft, { _tag: "GenerationGone", generation: generation.id })
 }
 
-/** Starts the command again after a delay that doubles with each failure in a row. */
+/** Starts the command again after a delay that doubles with each failure in a row; not beside one that must be gone. */
 export const scheduleRestart = (draft: Draft): void => {
   const { backoff } = draft.state.options
+  if (draft.state.waitFor.length > 0) return set(draft, { phase: "recovering" })
   const failures = draft.state.restarts.failures + 1
   const delayMs = Math.min(backoff.maxMs, backoff.initialMs * backoff.factor ** (failures - 1))
   set(draft, {

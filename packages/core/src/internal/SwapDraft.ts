@@ -3,7 +3,7 @@
  * with a record. One swap at a time.
  *
  * A swap waits for whoever is still starting (a first start or a restart), and, with the limit of generations reached,
- * for the oldest one that drains. `auto` is decided then, by what the serving generation declared: it served a handoff
+ * for the oldest one that drains; so it does for one that an earlier supervisor left and that must be gone. `auto` is decided then, by what the serving generation declared: it served a handoff
  * socket, or not. Once it was seen to serve one, that stays: a sealed daemon that has gone silent is an error of the
  * swap, never a reason to start a second writer beside it.
  */
@@ -44,9 +44,10 @@ export const request = (draft: Draft.Draft, { mode, ...wish }: Wish): void => {
 }
 
 const blocker = (draft: Draft.Draft): Swap["waitingFor"] => {
-  const { generations, options } = draft.state
+  const { generations, options, waitFor } = draft.state
   const starting = generations.find((one) => one.phase === "launching" || one.phase === "starting")
   if (starting !== undefined) return { generation: starting.id, why: "starting" }
+  if (waitFor[0] !== undefined) return { generation: waitFor[0], why: "draining" }
   if (generations.length < options.generationLimit) return undefined
   const ending = generations.find((one) => one.phase !== "serving")
   return ending === undefined ? undefined : { generation: ending.id, why: "draining" }
@@ -69,8 +70,10 @@ export const proceed = (draft: Draft.Draft): void => {
   }
   const turn: Swap = { ...swap, from: draft.state.serving, waitingFor: undefined }
   const serving = Draft.find(draft, draft.state.serving)
-  // Nobody serves, so nobody has to make room.
-  if (serving === undefined) return begin(draft, turn, "overlap")
+  // Nobody serves, so nobody has to make room, unless the program must not run beside the rest of the last one.
+  if (serving === undefined) {
+    return begin(draft, turn, swap.wish === "exclusive" && draft.state.generations.length > 0 ? "exclusive" : "overlap")
+  }
   if (swap.wish !== "auto") return begin(draft, turn, swap.wish)
   if (serving.handoffSocket === "served") return begin(draft, turn, "sealed")
   Draft.set(draft, { swap: { ...turn, phase: "deciding" } })
@@ -103,6 +106,10 @@ const begin = (draft: Draft.Draft, swap: Swap, mode: Mode): void => {
       return Exclusive.begin(draft, decided)
   }
 }
+
+/** Whether the new generation must send READY=1: as the one did that ran this command before. */
+export const mustNotify = (draft: Draft.Draft, swap: Swap): boolean =>
+  swap.kind === "rollback" ? draft.state.previous?.notified === true : draft.state.mustNotify
 
 export type Verdict = Pick<SwapRecord, "outcome" | "evidence" | "failure" | "cut" | "killed">
 

@@ -1,9 +1,9 @@
 /**
  * One exclusive swap, for a program that must not run twice: the old generation is stopped, then the new one started. In
- * between connections wait in the listeners' queues.
+ * between connections wait in the listeners' queues. Generations that still drain from earlier swaps are waited for too.
  *
  *   phase         event                     next
- *   clearing      old one's group empty     running: the new one is started; restoring if it was given up meanwhile
+ *   clearing      every group empty         running: the new one is started; restoring if it was given up meanwhile
  *   clearing      abort                     stays: the old one was told to stop, its command is started again
  *   running       new one ready             ended: committed
  *   running       new one failed, timed     rolling-back: the new one is asked to stop, and killed after its grace
@@ -41,11 +41,12 @@ const restore = (draft: Draft.Draft, swap: Swap): void => {
   Draft.set(draft, { swap: { ...swap, phase: "restoring", restored } })
 }
 
-/** A generation of this swap is gone. */
+/** A generation is gone. */
 export const gone = (draft: Draft.Draft, swap: Swap, generation: Generation): void => {
-  if (swap.phase === "clearing" && generation.id === swap.from) {
+  if (swap.phase === "clearing") {
+    if (draft.state.generations.length > 0) return
     if (swap.failed !== undefined) return restore(draft, swap)
-    const to = Draft.launch(draft, swap.command, draft.state.mustNotify)
+    const to = Draft.launch(draft, swap.command, SwapDraft.mustNotify(draft, swap))
     return Draft.set(draft, { swap: { ...swap, phase: "running", to } })
   }
   if (generation.id === swap.to && swap.phase === "rolling-back") {

@@ -19,8 +19,7 @@ import type { Failure, Generation, Swap } from "./Supervision.ts"
 
 /** Starts the new generation. */
 export const begin = (draft: Draft.Draft, swap: Swap): void => {
-  const mustNotify = swap.kind === "rollback" ? draft.state.previous?.notified === true : draft.state.mustNotify
-  const to = Draft.launch(draft, swap.command, mustNotify)
+  const to = Draft.launch(draft, swap.command, SwapDraft.mustNotify(draft, swap))
   Draft.set(draft, { swap: { ...swap, to } })
 }
 

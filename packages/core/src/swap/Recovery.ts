@@ -76,7 +76,7 @@ const interruptedRecord = (
   command: swap.command,
   requestedAt: swap.requestedAt,
   durationMs: at - swap.requestedAt,
-  evidence: outcome === "committed" ? "handoff" : undefined,
+  evidence: outcome === "committed" && swap.mode === "sealed" ? "handoff" : undefined,
   failure: outcome === "committed" ? undefined : { _tag: "SupervisorDied" },
   cut: 0,
   killed: false,
@@ -88,7 +88,6 @@ interface Plan {
   readonly serving?: number | undefined
   readonly starting?: number | undefined
   readonly rejected?: number | undefined
-  readonly waitFor?: number | undefined
   readonly command: Command
   readonly outcome?: SwapRecord["outcome"]
 }
@@ -111,7 +110,7 @@ const plain = (document: Document, isAlive: (id: number | null) => boolean): Pla
     }
     return back
   }
-  if (isAlive(from)) return { ...back, waitFor: from ?? undefined }
+  if (isAlive(from)) return back
   if (isAlive(restored)) return { ...back, starting: restored ?? undefined }
   if (swap.phase === "running" && isAlive(to)) {
     return { command: swap.command, starting: to ?? undefined, outcome: "committed" }
@@ -161,7 +160,12 @@ const phaseIn = (plan: Plan, id: number): Generation["phase"] => {
   return id === plan.rejected ? "rejected" : "draining"
 }
 
-const restoreGeneration = (saved: SavedGeneration, phase: Generation["phase"], options: Options): Generation => {
+const restoreGeneration = (
+  saved: SavedGeneration,
+  phase: Generation["phase"],
+  accepted: boolean,
+  options: Options
+): Generation => {
   const policy = saved.command.readiness ?? options.readiness.policy
   const readiness = Readiness.start({ ...options.readiness, policy }, options.listeners, false)
   return {
@@ -178,7 +182,7 @@ const restoreGeneration = (saved: SavedGeneration, phase: Generation["phase"], o
     stoppingAt: undefined,
     readiness: readiness.state,
     notified: saved.notified,
-    accepted: phase !== "rejected",
+    accepted,
     connections: 0,
     exit: undefined,
     failure: phase === "rejected" ? { _tag: "SupervisorDied" } : undefined,
@@ -207,10 +211,16 @@ export const decide = (
   const committed = plan.outcome === "committed"
   const generations = document.generations
     .filter((one) => see(one.id).alive && one.process !== null)
-    .map((one) => restoreGeneration(one, phaseIn(plan, one.id), options))
+    .map((one) => {
+      const phase = phaseIn(plan, one.id)
+      return restoreGeneration(one, phase, !(phase === "rejected" && swap?.mode === "sealed"), options)
+    })
   const interrupted =
     swap === null || plan.outcome === undefined ? undefined : interruptedRecord(swap, plan.outcome, plan.serving, at)
   const saved = generations.find((one) => one.id === plan.serving)
+  const alone = options.mode === "exclusive" || swap?.mode === "exclusive"
+  const mustGo = ({ id, phase }: Generation) =>
+    phase === "rejected" ? alone || swap?.mode === "sealed" : phase === "draining" && (alone || see(id).holdsLock)
   return {
     _tag: "Go",
     recovered: {
@@ -225,7 +235,8 @@ export const decide = (
       nextSwap: document.nextSwap,
       history: [...document.history, ...(interrupted === undefined ? [] : [interrupted])].slice(-options.historyLimit),
       interrupted,
-      waitFor: plan.waitFor ?? generations.find((one) => one.phase === "rejected")?.id
+      // They may hold what must not be opened twice.
+      waitFor: generations.filter(mustGo).map((one) => one.id)
     }
   }
 }

@@ -200,17 +200,25 @@ export interface State {
   /** The generation whose failure is the failure of the start. */
   readonly startGeneration: number | undefined
   readonly stopRequests: ReadonlyArray<number>
+  /** Generations of an earlier supervisor that must be gone before anything is started beside them. */
+  readonly waitFor: ReadonlyArray<number>
 }
 
 /** What a supervisor found of the one before it: the state to go on from. Made by Recovery.ts. */
 export type Recovered = Pick<
   State,
-  "command" | "previous" | "generations" | "serving" | "nextGeneration" | "nextSwap" | "history" | "mustNotify"
+  | "command"
+  | "previous"
+  | "generations"
+  | "serving"
+  | "nextGeneration"
+  | "nextSwap"
+  | "history"
+  | "mustNotify"
+  | "waitFor"
 > & {
   /** The swap that was cut short, as it is told. */
   readonly interrupted: SwapRecord | undefined
-  /** A generation that must be gone before anything is started: it may hold what must not be opened twice. */
-  readonly waitFor: number | undefined
 }
 
 export type HandoffEvent = Sealed.Event extends infer E ? (E extends unknown ? Omit<E, "at"> : never) : never
@@ -359,7 +367,8 @@ export const initial = (options: Options, command: Command): State => ({
   mustNotify: false,
   startRequest: undefined,
   startGeneration: undefined,
-  stopRequests: []
+  stopRequests: [],
+  waitFor: []
 })
 
 /** Takes one event in. Total: an event that the state has no use for changes nothing. */
@@ -447,14 +456,14 @@ const startRequested = (draft: Draft.Draft, request: number, recovered: Recovere
   const { serving, generations } = draft.state
   if (serving !== undefined) return startAnswered(draft, serving)
   if (generations.some((one) => one.phase === "starting")) return
-  // Its end schedules the restart.
-  if (recovered?.waitFor !== undefined) return Draft.set(draft, { phase: "recovering" })
+  // The end of the last of them schedules the restart.
+  if (draft.state.waitFor.length > 0) return Draft.set(draft, { phase: "recovering" })
   const startGeneration = Draft.launch(draft, draft.state.command, draft.state.mustNotify)
   Draft.set(draft, { startGeneration })
 }
 
 /** Takes over what lives: each generation goes on from its phase, with times that begin anew. */
-const adopt = (draft: Draft.Draft, { interrupted, waitFor: _, ...found }: Recovered): void => {
+const adopt = (draft: Draft.Draft, { interrupted, ...found }: Recovered): void => {
   Draft.set(draft, found)
   if (interrupted !== undefined) Draft.tell(draft, { _tag: "SwapEnded", record: interrupted })
   for (const { id, phase, pid, command } of found.generations) {
@@ -529,7 +538,7 @@ const abortRequested = (draft: Draft.Draft, request: number): void => {
 
 const stopRequested = (draft: Draft.Draft, request: number): void => {
   if (draft.state.phase === "stopped") return Draft.answer(draft, request, { _tag: "Stopped" })
-  const again = draft.state.phase === "stopping"
+  const again = draft.state.stopRequests.length > 0
   Draft.set(draft, { stopRequests: [...draft.state.stopRequests, request] })
   if (again) {
     for (const generation of draft.state.generations) if (!generation.killed) Draft.kill(draft, generation)
@@ -597,12 +606,12 @@ const learned = (draft: Draft.Draft, id: number, fact: Readiness.Fact): void => 
 
 const becameReady = (draft: Draft.Draft, generation: Generation, evidence: Readiness.Evidence): void => {
   const { swap } = draft.state
+  startAnswered(draft, generation.id)
   if (swap !== undefined && belongsTo(swap, generation)) {
     if (swap.mode === "exclusive") return Exclusive.ready(draft, swap, generation, evidence)
     return Overlap.commit(draft, swap, generation, evidence)
   }
   Draft.serve(draft, generation, evidence)
-  startAnswered(draft, generation.id)
   SwapDraft.proceed(draft)
 }
 
@@ -655,7 +664,9 @@ const gone = (draft: Draft.Draft, generation: Generation): void => {
   else if (swap?.to === generation.id) Overlap.rolledBack(draft, swap, generation)
   else if (generation.id === startGeneration && startRequest !== undefined) {
     const failure = generation.failure ?? { _tag: "Stopping" }
-    Draft.set(draft, { startRequest: undefined, phase: phase === "stopping" ? "stopping" : "failed" })
+    // What an earlier supervisor left may still be draining: it is waited for.
+    const others = draft.state.generations.length > 0
+    Draft.set(draft, { startRequest: undefined, phase: phase === "stopping" || others ? "stopping" : "failed" })
     Draft.answer(draft, startRequest, { _tag: "StartFailed", generation: generation.id, failure })
     return draft.state.phase === "failed" ? Draft.emit(draft, { _tag: "Finish" }) : finishIfEmpty(draft)
   }
@@ -666,7 +677,8 @@ const gone = (draft: Draft.Draft, generation: Generation): void => {
 
 /** After a failed restart, or a swap that failed when the old generation had died meanwhile. */
 const restartIfNobody = (draft: Draft.Draft): void => {
-  const { generations, serving, swap, restarts } = draft.state
+  const { generations, serving, swap, restarts, waitFor } = draft.state
+  if (waitFor.length > 0) return
   const busy = generations.some((one) => one.phase === "launching" || one.phase === "starting")
   if (serving !== undefined || swap !== undefined || busy || restarts.nextAt !== undefined) return
   Draft.scheduleRestart(draft)
@@ -674,7 +686,12 @@ const restartIfNobody = (draft: Draft.Draft): void => {
 
 const finishIfEmpty = (draft: Draft.Draft): void => {
   if (draft.state.generations.length > 0) return
+  const { startRequest } = draft.state
   Draft.tell(draft, { _tag: "Stopped" })
+  if (startRequest !== undefined) {
+    Draft.answer(draft, startRequest, { _tag: "Refused", refusal: { _tag: "Stopping" } })
+    Draft.set(draft, { startRequest: undefined })
+  }
   for (const request of draft.state.stopRequests) Draft.answer(draft, request, { _tag: "Stopped" })
   Draft.set(draft, { phase: "stopped", stopRequests: [] })
   Draft.emit(draft, { _tag: "Finish" })
