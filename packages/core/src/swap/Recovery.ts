@@ -220,7 +220,8 @@ export const decide = (
   const saved = generations.find((one) => one.id === plan.serving)
   const alone = options.mode === "exclusive" || swap?.mode === "exclusive"
   const mustGo = ({ id, phase }: Generation) =>
-    phase === "rejected" ? alone || swap?.mode === "sealed" : phase === "draining" && (alone || see(id).holdsLock)
+    (phase === "draining" || phase === "rejected") &&
+    (alone || see(id).holdsLock || (phase === "rejected" && swap?.mode === "sealed"))
   return {
     _tag: "Go",
     recovered: {
