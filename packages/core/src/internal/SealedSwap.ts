@@ -23,6 +23,7 @@ export const feed = (draft: Draft.Draft, event: HandoffEvent): void => {
   const failure = state.failure === swap.handoff.failure ? undefined : failureOf(draft, next)
   const failed = failure === undefined ? swap.failed : { failure, cut: 0, killed: false }
   Draft.set(draft, { swap: { ...next, failed } })
+  if (state.phase !== swap.handoff.phase) Draft.tell(draft, { _tag: "HandoffPhase", swap: swap.id, phase: state.phase })
   for (const command of commands) carryOut(draft, swap, command)
 }
 

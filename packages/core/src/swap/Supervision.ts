@@ -313,6 +313,8 @@ export type Notice =
       readonly generation: number
       readonly why: "starting" | "draining"
     }
+  /** A sealed swap has come to its next phase. */
+  | { readonly _tag: "HandoffPhase"; readonly swap: number; readonly phase: Sealed.Phase }
   | { readonly _tag: "SwapEnded"; readonly record: SwapRecord }
   | { readonly _tag: "RestartScheduled"; readonly delayMs: number; readonly failures: number }
   /** The supervisor's document can't be written: what it does from now on, the next one will not know. */

@@ -26,6 +26,8 @@ export const format = (event: AdminLine): string | undefined => {
       return `${event.kind} ${event.swap}: ${formatCommand(event.command.argv)}`
     case "SwapWaiting":
       return `swap ${event.swap} waits for generation ${event.generation}, which is ${event.why}`
+    case "HandoffPhase":
+      return undefined
     case "SwapEnded":
       return `swap ${event.record.id} ${SwapText.formatRecord(event.record)}`
     case "SwapRefused":

@@ -284,7 +284,7 @@ describe("handoff run --config, for real", () => {
     const answer = await ask(directory.file("trigger"), "handoff\n")
     expect(answer).toMatch(/^ok: handoff_id=[0-9a-f]{8}-[0-9a-f-]{27} committed=true abort_reason=None\n$/)
     expect(answer).not.toContain("00000000-0000")
-    await run.line(/it took the data over/)
+    await run.line(/it has the data/)
     run.child.kill("SIGTERM")
     expect(await Promise.race([run.ended, once(AbortSignal.timeout(10_000), "abort")])).toMatchObject({ code: 0 })
   })
