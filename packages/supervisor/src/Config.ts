@@ -24,8 +24,8 @@
 import * as Address from "@handoff/core/Address"
 import * as ListenEnvironment from "@handoff/core/ListenEnvironment"
 import * as Data from "effect/Data"
+import * as Toml from "effect/encoding/Toml"
 import * as Result from "effect/Result"
-import * as Toml from "smol-toml"
 
 export interface ListenerConfig {
   readonly name: string
@@ -197,16 +197,11 @@ const listeners: Reader<ReadonlyArray<ListenerConfig>> = (key, value) =>
     return twice < 0 ? Result.succeed(all) : fail(`${key}[${twice}].name`, `"${all[twice]?.name}" is given twice`)
   })
 
+/** The parser tells the place in words: `Expected a value at line 1, column 10`. */
 const toml = (content: string): Read<Table> =>
-  Result.try({
-    try: (): Table => Toml.parse(content),
-    catch: (error) =>
-      error instanceof Toml.TomlError
-        ? new ConfigError({
-            line: error.line,
-            detail: (error.message.split("\n")[0] ?? "").replace(/^Invalid TOML document: /, "")
-          })
-        : new ConfigError({ detail: String(error) })
+  Result.mapError(Toml.parse(content), ({ message }) => {
+    const [, detail = message, line] = /^(.*) at line (\d+), column \d+$/.exec(message) ?? []
+    return line === undefined ? new ConfigError({ detail }) : new ConfigError({ line: Number(line), detail })
   })
 
 /** The file's values, or what is wrong with it first. */
