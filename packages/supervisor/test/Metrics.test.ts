@@ -19,7 +19,7 @@ const status: Status = {
   canRollBack: false
 }
 
-const valueOf = (text: string, name: string): number => Number(new RegExp(`^${name} (.+)$`, "m").exec(text)?.[1])
+const sampleOf = (text: string, name: string): number => Number(new RegExp(`^${name} (.+)$`, "m").exec(text)?.[1])
 
 it("counts sealed swaps under the names of the Rust crate, with the time of each phase that was left for the next", () => {
   const phases = (start: number, names: ReadonlyArray<string>): ReadonlyArray<SupervisorEvent> =>
@@ -40,13 +40,13 @@ it("counts sealed swaps under the names of the Rust crate, with the time of each
     { _tag: "SwapEnded", record: FakeSupervisor.record({ mode: "overlap" }), at: 2_000 }
   ]
   const text = Metrics.format(status, events.reduce(Metrics.count, Metrics.noCounts))
-  expect(valueOf(text, "handoff_handoffs_total")).toBe(2)
-  expect(valueOf(text, "handoff_failures_total")).toBe(1)
-  expect(valueOf(text, "handoff_rolled_back_total")).toBe(1)
-  expect(valueOf(text, "handoff_seal_failures_total")).toBe(1)
-  expect(valueOf(text, "handoff_duration_seconds_sum")).toBe(1)
-  expect(valueOf(text, "handoff_drain_seconds_count")).toBe(2)
-  expect(valueOf(text, "handoff_drain_seconds_sum")).toBe(0.2)
-  expect(valueOf(text, "handoff_seal_seconds_count")).toBe(1)
-  expect(valueOf(text, "handoff_begin_to_ready_seconds_sum")).toBe(0.1)
+  expect(sampleOf(text, "handoff_handoffs_total")).toBe(2)
+  expect(sampleOf(text, "handoff_failures_total")).toBe(1)
+  expect(sampleOf(text, "handoff_rolled_back_total")).toBe(1)
+  expect(sampleOf(text, "handoff_seal_failures_total")).toBe(1)
+  expect(sampleOf(text, "handoff_duration_seconds_sum")).toBe(1)
+  expect(sampleOf(text, "handoff_drain_seconds_count")).toBe(2)
+  expect(sampleOf(text, "handoff_drain_seconds_sum")).toBe(0.2)
+  expect(sampleOf(text, "handoff_seal_seconds_count")).toBe(1)
+  expect(sampleOf(text, "handoff_begin_to_ready_seconds_sum")).toBe(0.1)
 })
