@@ -9,7 +9,8 @@
  * Never a pipe that only the supervisor reads: when the supervisor dies, a Node or Go daemon would die of its next write.
  * A file outlives us. It is bounded: once it has grown over `maxBytes` and everything in it has been read, it is
  * truncated to nothing, which O_APPEND makes safe for the writer. A line written between that read and the truncation
- * (microseconds) is lost; nobody truncates while no supervisor runs. The files of the last few generations are kept.
+ * (microseconds) is lost; nobody truncates while no supervisor runs. Kept are the files of the last few generations, and of
+ * every one that still runs: one that serves may be followed by many that failed.
  *
  * stdin is /dev/null in all three.
  */
@@ -56,6 +57,8 @@ const MAX_LINE_CHARACTERS = 8192
 interface Follower {
   readonly lines: Array<string>
   readonly catchUp: Effect.Effect<void>
+  /** Its generation is gone. */
+  readonly hasEnded: () => boolean
 }
 
 const makeFollower = Effect.fnUntraced(function* (path: string, options: Options, generation: number, from = 0) {
@@ -115,7 +118,7 @@ const makeFollower = Effect.fnUntraced(function* (path: string, options: Options
   )
   yield* Effect.forkScoped(Stream.runForEach(wakeups, () => catchUp))
   yield* Effect.addFinalizer(() => Effect.andThen(catchUp, flush))
-  return { lines, catchUp } satisfies Follower
+  return { lines, catchUp, hasEnded: () => ended } satisfies Follower
 })
 
 /** Sets up the output of a supervisor's generations. */
@@ -126,11 +129,21 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const pathOf = (generation: number) => `${options.directory}/generation-${generation}.log`
   const { keptFiles = 5 } = options
 
+  const expire = Effect.fnUntraced(function* (last: number) {
+    for (const [generation, { hasEnded }] of followers) {
+      if (generation <= last && hasEnded()) followers.delete(generation)
+    }
+    const names = yield* Effect.orElseSucceed(fileSystem.readDirectory(options.directory), () => [])
+    for (const name of names) {
+      const generation = Number(/^generation-(\d+)\.log$/.exec(name)?.[1] ?? Number.NaN)
+      if (!(generation <= last) || followers.has(generation)) continue
+      yield* Effect.ignore(fileSystem.remove(`${options.directory}/${name}`, { force: true }))
+    }
+  })
+
   const openLog = Effect.fnUntraced(function* (generation: number) {
     const path = pathOf(generation)
-    const expired = generation - keptFiles
-    yield* Effect.ignore(fileSystem.remove(pathOf(expired), { force: true }))
-    followers.delete(expired)
+    yield* expire(generation - keptFiles)
     // Left over from an earlier supervisor of the same name: its generations are numbered from 1 as well.
     yield* Effect.ignore(fileSystem.remove(path, { force: true }))
     const fd = yield* files.open(path, "append")

@@ -107,4 +107,19 @@ describe("the output of a generation", () => {
         })
       )
     ))
+
+  it("keeps the file and the lines of one that still runs, however many came after it", () =>
+    run({ keptFiles: 2, maxBytes: 100 }, (output, lines) =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          const { stdout } = yield* output.open(1)
+          for (let generation = 2; generation <= 6; generation++) yield* Effect.scoped(output.open(generation))
+          expect(readdirSync(directory).sort()).toEqual([1, 5, 6].map((id) => `generation-${id}.log`))
+          writeSync(stdout, `${"x".repeat(120)}\n`)
+          expect(yield* output.lastLines(1)).toHaveLength(1)
+          expect(lines).toHaveLength(1)
+          expect(statSync(join(directory, "generation-1.log")).size).toBe(0)
+        })
+      )
+    ))
 })
