@@ -46,6 +46,12 @@ const withoutActivation = (environment: Readonly<Record<string, string | undefin
   return kept
 }
 
+/** What a generation's environment is made from. */
+const environmentOf = (
+  { options, environment }: Pick<Settings, "options" | "environment">,
+  command: Command
+): Readonly<Record<string, string | undefined>> => ({ ...environment, ...options.environment, ...command.environment })
+
 /** The wish for one generation, before it is fitted to what the launcher can do. */
 export const specify = (
   settings: Pick<Settings, "options" | "listeners" | "environment" | "workingDirectory" | "handoffSocket">,
@@ -65,7 +71,7 @@ export const specify = (
     program: found.program,
     argv: command.argv,
     environment: {
-      ...withoutActivation({ ...settings.environment, ...options.environment, ...command.environment }),
+      ...withoutActivation(environmentOf(settings, command)),
       PWD: workingDirectory,
       ...ListenEnvironment.write({
         names: listeners.map((listener) => listener.name),
@@ -121,12 +127,10 @@ export const launch = Effect.fnUntraced(function* (
 ) {
   const launcher = yield* Launcher
   const executables = yield* Executables
-  const { options } = settings
   const [name = ""] = command.argv
-  const environment = { ...settings.environment, ...options.environment, ...command.environment }
   const program = yield* executables.resolve(name, {
     workingDirectory: command.workingDirectory ?? settings.workingDirectory,
-    path: environment.PATH ?? DEFAULT_PATH
+    path: environmentOf(settings, command).PATH ?? DEFAULT_PATH
   })
   const stdio = yield* settings.output.open(generation)
   const notifySocket = yield* hear(settings, generation, onNotify)
