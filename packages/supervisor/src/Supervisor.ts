@@ -312,8 +312,16 @@ const make = Effect.fnUntraced(function* (options: Options) {
       : []),
     ...(found === undefined || recovered === undefined
       ? []
-      : Adoption.differences(recovered, options.command, found, Object.keys(options.listeners)))
+      : Adoption.differences(recovered, options.command, found, facts.listeners))
   ]
+  let begun = false
+  /** Before the start nothing of ours runs: what the one before wrote down stays as it is. */
+  const save = (state: Supervision.State) => {
+    begun ||= state.phase !== "idle" && state.phase !== "stopped"
+    if (!begun) return Effect.void
+    const ended = state.phase === "stopped" || state.phase === "failed"
+    return ended ? store.clear : store.save(Document.of(state, facts))
+  }
   // Not the layer's scope: fibers forked into that later than our finalizer would be interrupted before it runs, and the
   // engine must still turn while its generations drain.
   const engineScope = yield* Scope.make()
@@ -331,8 +339,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     machine: Supervision.initial(limits, { argv: options.command }),
     adopted,
     gone,
-    save: (state) =>
-      state.phase === "stopped" || state.phase === "failed" ? store.clear : store.save(Document.of(state, facts)),
+    save,
     record: options.record
   }).pipe(Scope.provide(engineScope))
   const processes = yield* Processes
@@ -364,14 +371,17 @@ const make = Effect.fnUntraced(function* (options: Options) {
       const lastLines = yield* output.lastLines(answer.generation)
       return yield* new StartError({ generation: answer.generation, failure: answer.failure, lastLines })
     }
+    if (answer._tag === "Refused" && answer.refusal._tag === "Stopping") {
+      return yield* new StartError({ generation: undefined, failure: { _tag: "Stopping" }, lastLines: [] })
+    }
     return yield* Effect.die(new Error("start was called twice"))
   })
 
-  const abort = Effect.flatMap(engine.ask({ _tag: "AbortRequested" }), (answer) =>
-    answer._tag === "Aborting"
-      ? Effect.succeed(answer.swap)
-      : Effect.fail(new SwapError({ reason: { _tag: "Refused", refusal: { _tag: "NoSwap" } } }))
-  )
+  const abort = Effect.flatMap(engine.ask({ _tag: "AbortRequested" }), (answer) => {
+    if (answer._tag === "Aborting") return Effect.succeed(answer.swap)
+    const refusal: Supervision.Refusal = answer._tag === "Refused" ? answer.refusal : { _tag: "NoSwap" }
+    return Effect.fail(new SwapError({ reason: { _tag: "Refused", refusal } }))
+  })
 
   const generationStatus = Effect.fnUntraced(function* (generation: Supervision.Generation) {
     const sockets = listeners.map((listener) => listener.socket)

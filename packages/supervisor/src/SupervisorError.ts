@@ -56,13 +56,16 @@ export const formatRefusal = (refusal: Refusal): string => {
 
 /** The first generation did not come to serve; nothing is running. */
 export class StartError extends Data.TaggedError("StartError")<{
-  readonly generation: number
+  /** Undefined when none was started: a stop came first. */
+  readonly generation: number | undefined
   readonly failure: Failure
   /** The last lines it wrote. */
   readonly lastLines: ReadonlyArray<string>
 }> {
   override get message(): string {
-    return `generation ${this.generation} did not start: ${formatFailure(this.failure)}`
+    const subject =
+      this.generation === undefined ? "nothing was started" : `generation ${this.generation} did not start`
+    return `${subject}: ${formatFailure(this.failure)}`
   }
 }
 

@@ -137,17 +137,25 @@ export const differences = (
   recovered: Recovered,
   command: ReadonlyArray<string>,
   found: Found,
-  names: ReadonlyArray<string>
+  listeners: ReadonlyArray<SavedListener>
 ): ReadonlyArray<string> => {
   const kept = recovered.command.argv
   const sameCommand = kept.length === command.length && kept.every((part, index) => part === command[index])
-  const dropped = found.document.listeners.filter((one) => !names.includes(one.name))
+  const running = recovered.generations.length > 0
+  const saved = running ? found.document.listeners : []
+  const dropped = saved.filter((one) => !listeners.some(({ name }) => name === one.name))
+  const fresh = running ? listeners.filter((one) => !saved.some(({ inode }) => inode === one.inode)) : []
   return [
     ...(sameCommand
       ? []
       : [`the command line says ${command.join(" ")}, kept is ${kept.join(" ")}: swap to change it`]),
     ...dropped.map(
       (one) => `listener "${one.name}" (${one.address}) is not on the command line: it goes with the next swap`
-    )
+    ),
+    ...fresh.map((one) => {
+      const before = saved.find(({ name }) => name === one.name)
+      const was = before === undefined ? "" : `, not ${before.address} any more`
+      return `listener "${one.name}" is now ${one.address}${was}: nobody accepts on it before the next swap`
+    })
   ]
 }

@@ -75,6 +75,7 @@ export const make = Effect.fnUntraced(function* (setup: Setup) {
   const origin = clock.monotonicTimeNanosUnsafe()
   let state = setup.machine
   let nextRequest = 1
+  let started = false
   /** Why the state could not be written down, if it could not. */
   let unsaved: string | undefined
 
@@ -93,8 +94,8 @@ export const make = Effect.fnUntraced(function* (setup: Setup) {
 
   const launch = ({ generation, command, successor }: Extract<Supervision.Action, { readonly _tag: "Launch" }>) =>
     Effect.gen(function* () {
-      // A new version that nobody would find again must not be started. What serves is restarted all the same.
-      if (unsaved !== undefined && state.swap !== undefined) {
+      // A new version that nobody would find again must not be started. What served is started again all the same.
+      if (unsaved !== undefined && state.swap?.to === generation) {
         return send({ _tag: "LaunchFailed", generation, detail: `its start could not be written down: ${unsaved}` })
       }
       const scope = yield* Scope.fork(engineScope)
@@ -226,19 +227,22 @@ export const make = Effect.fnUntraced(function* (setup: Setup) {
       for (const command of next.commands) yield* carryOut(command)
     })
   )
-  for (const { generation, process, scope } of setup.adopted) {
+  for (const { generation, scope } of setup.adopted) {
     // Without it only its READY=1 would be missed.
     yield* Effect.ignore(GenerationLauncher.hear(settings, generation, onNotify(generation)).pipe(Scope.provide(scope)))
-    yield* Effect.forkIn(followExit(generation, process), engineScope)
   }
   yield* Effect.forkScoped(Effect.provideContext(loop, context))
 
-  const reportGone = () => {
+  /** From the start on: before it the machine knows no generation, and an end that it hears of then would be forgotten. */
+  const followAdopted = Effect.gen(function* () {
     for (const generation of setup.gone) {
       send({ _tag: "Exited", generation, status: { _tag: "Unknown" } })
       send({ _tag: "Gone", generation })
     }
-  }
+    for (const { generation, process } of setup.adopted) {
+      yield* Effect.forkIn(followExit(generation, process), engineScope)
+    }
+  })
 
   /** Puts a request to the machine and waits for its answer. An interrupted caller leaves the request running. */
   const ask = (request: RequestBody) =>
@@ -247,7 +251,10 @@ export const make = Effect.fnUntraced(function* (setup: Setup) {
       const answer = yield* Deferred.make<Supervision.Answer>()
       waiting.set(id, answer)
       send({ ...request, request: id } as EventBody)
-      if (request._tag === "StartRequested") reportGone()
+      if (request._tag === "StartRequested" && !started) {
+        started = true
+        yield* Effect.provideContext(followAdopted, context)
+      }
       return yield* Deferred.await(answer)
     })
 
