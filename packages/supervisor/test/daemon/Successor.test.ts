@@ -12,12 +12,19 @@ const sealedIncumbent = async (it: World): Promise<{ readonly daemon: Daemon; re
   return { daemon, peer }
 }
 
+/** Who is said to hold the lock. */
+const pidOf = (it: World): string => {
+  const path = `${it.dataDir}/.handoff.pidfile`
+  return existsSync(path) ? readFileSync(path, "utf8") : ""
+}
+
 /** One line, status 1, nothing of it left. */
 const expectGone = async (it: World, n: Successor, line: RegExp): Promise<void> => {
   const { code, stderr } = await n.ended
   expect(stderr.trim().split("\n")).toEqual([expect.stringMatching(line)])
   expect(stderr).toMatch(/this successor ends without having served/)
   expect(code).toBe(1)
+  expect(pidOf(it)).not.toBe(`${n.pid}\n`)
   expect(readdirSync(it.file(".")).filter((name) => name.startsWith(".~"))).toEqual([])
 }
 
