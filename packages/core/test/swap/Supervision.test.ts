@@ -277,7 +277,12 @@ describe("an overlap swap", () => {
 
   it("lets a command with a policy of its own come after one that sent READY=1", () => {
     const driver = new Driver().serving()
-    driver.send({ _tag: "SwapRequested", handoffId: "", request: 2, command: { argv: ["quiet"], readiness: "accepting" } })
+    driver.send({
+      _tag: "SwapRequested",
+      handoffId: "",
+      request: 2,
+      command: { argv: ["quiet"], readiness: "accepting" }
+    })
     driver.launched(2)
     driver.send({ _tag: "Observed", generation: 2, accepting: true, waiting: true, connections: 0 })
     expect(driver.record(2)).toMatchObject({ outcome: "committed", evidence: "accepting" })
