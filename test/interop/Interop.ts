@@ -12,8 +12,8 @@ import type { Ended, ManagedProcess, ManagedProcesses } from "../support/Managed
 import { requireTool } from "../support/Tools.ts"
 import type { Place, Variables } from "./Place.ts"
 
-/** A test that needs the programs is skipped without it: `it.skipIf(!cargo.available)`. */
-export const cargo = requireTool("cargo")
+/** A test that needs the programs is skipped without it: `it.skipIf(!cargo.available)`. The crate asks for this version. */
+export const cargo = requireTool("cargo", "1.92")
 
 const built = (name: string): string => join(import.meta.dirname, "target", "release", name)
 

@@ -67,6 +67,20 @@ describe("a missing program", () => {
     })
   })
 
+  it("is one that is too old", () => {
+    using directory = temporaryDirectory()
+    const before = process.env.PATH
+    writeFileSync(directory.file("old-program"), "#!/bin/sh\necho old-program 1.85.0\n", { mode: 0o755 })
+    process.env.PATH = `${directory.path}:${before}`
+    try {
+      expect(withCi(undefined, () => requireTool("old-program", "1.92")).reason).toContain("is 1.85, needed is 1.92")
+      expect(() => withCi("true", () => requireTool("old-program", "2.0"))).toThrow("needed is 2.0")
+      expect(requireTool("old-program", "1.9").available).toBe(true)
+    } finally {
+      process.env.PATH = before
+    }
+  })
+
   it("is an error in CI, never a skip", () => {
     expect(() => withCi("true", () => requireTool("no-such-program"))).toThrow("no-such-program")
   })

@@ -8,6 +8,7 @@
  * const wrk = requireTool("wrk")
  * it.skipIf(!wrk.available)(`20 swaps under wrk${wrk.reason}`, ...)
  */
+import { spawnSync } from "node:child_process"
 import { accessSync, constants } from "node:fs"
 import { delimiter, join } from "node:path"
 
@@ -41,10 +42,27 @@ const unavailable = (what: string): Tool => {
   return { available: false, path: undefined, reason: ` (skipped: ${what})` }
 }
 
-/** The program, or why a test that needs it is skipped. Throws in CI when it is missing. */
-export const requireTool = (name: string): Tool => {
+/** Major and minor version in what `--version` prints; `0.0` when it prints none. */
+const versionOf = (path: string): string =>
+  /\d+\.\d+/.exec(spawnSync(path, ["--version"], { encoding: "utf8" }).stdout ?? "")?.[0] ?? "0.0"
+
+const isOlder = (version: string, least: string): boolean => {
+  const [major = 0, minor = 0] = version.split(".").map(Number)
+  const [leastMajor = 0, leastMinor = 0] = least.split(".").map(Number)
+  return major < leastMajor || (major === leastMajor && minor < leastMinor)
+}
+
+/**
+ * The program, or why a test that needs it is skipped. Throws in CI when it is missing.
+ *
+ * @param least `major.minor` of the oldest version that will do
+ */
+export const requireTool = (name: string, least = "0.0"): Tool => {
   const path = findTool(name)
-  return path === undefined ? unavailable(`no ${name} in PATH`) : { available: true, path, reason: "" }
+  if (path === undefined) return unavailable(`no ${name} in PATH`)
+  const version = least === "0.0" ? least : versionOf(path)
+  if (isOlder(version, least)) return unavailable(`${path} is ${version}, needed is ${least}`)
+  return { available: true, path, reason: "" }
 }
 
 /** Root, or why a test that needs it is skipped. Throws in CI otherwise. */
