@@ -27,6 +27,11 @@ const MOST_PATH_BYTES = 107
 
 const statOf = (path: string): Stats | undefined => lstatSync(path, { throwIfNoEntry: false })
 
+/** rename(2) would replace a file, too. */
+const checkPlace = (path: string): void => {
+  if (statOf(path)?.isSocket() === false) throw new Error("something else than a socket is in its place")
+}
+
 const descriptorOf = (socket: Socket): number => {
   const handle: unknown = Reflect.get(socket, "_handle")
   const fd: unknown = typeof handle === "object" && handle !== null ? Reflect.get(handle, "fd") : undefined
@@ -83,6 +88,7 @@ export class HandoffSocket {
     if (bytes > MOST_PATH_BYTES) throw failed(`it takes ${bytes} bytes, a unix socket's path has ${MOST_PATH_BYTES}`)
     const server = createServer({ pauseOnConnect: true })
     try {
+      checkPlace(path)
       await listenAt(server, temporary)
       chmodSync(temporary, 0o600)
       return new HandoffSocket(path, temporary, server)
@@ -97,10 +103,9 @@ export class HandoffSocket {
     const { path } = this
     const failed = (detail: string) => new DaemonError({ reason: { _tag: "HandoffSocketFailed", path, detail } })
     try {
-      if (statOf(path)?.isSocket() === false) throw failed("something else than a socket is in its place")
+      checkPlace(path)
       renameSync(this.#temporary, path)
     } catch (error) {
-      if (error instanceof DaemonError) throw error
       throw failed(error instanceof Error ? error.message : String(error))
     }
   }

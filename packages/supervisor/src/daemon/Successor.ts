@@ -55,7 +55,7 @@ export interface Opened {
 /** This process is the one that serves: accept now. */
 export interface Serving {
   readonly lock: DataDirLock
-  /** For an `Incumbent` (daemon/Incumbent.ts), which hears the next supervisor. */
+  /** For `serveHandoffs` (daemon/Incumbent.ts), which hears the next supervisor. */
   readonly socket: HandoffSocket
   /** Resolves when the handoff socket's path leads to this process: at once, unless something is in its way. */
   readonly published: Promise<void>

@@ -11,7 +11,7 @@ const python = requireTool("python3")
 const prlimit = requireTool("prlimit")
 
 describe("the single steps of a successor", () => {
-  it("lead to serving, in their order", async () => {
+  it("lead to serving, in their order, and to giving way to the next", async () => {
     await using it = world()
     const daemon = await it.incumbent()
     const peer = await it.connect()
@@ -30,6 +30,11 @@ describe("the single steps of a successor", () => {
     const [answer] = (await once(client, "data")) as [Buffer]
     expect(answer.toString()).toBe(`${n.pid}`)
     client.destroy()
+    const next = await it.connect()
+    expect((await next.sealed()).lastRevisionPerShard).toEqual([8n])
+    next.say("Commit")
+    await n.line(/ended committed/)
+    expect((await n.ended).code).toBe(0)
   })
 
   it("close the state and fail when the handoff is aborted between them", async () => {

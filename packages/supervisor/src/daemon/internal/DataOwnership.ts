@@ -4,7 +4,7 @@
  *
  * - **Cold start**: lock, `open`. Ready: the servers listen, the handoff socket is published, then READY=1.
  * - **Successor**: the steps of Successor.ts up to `open`. Ready: announced; on the word the servers listen.
- * - **Incumbent** (Incumbent.ts), both from then on.
+ * - **Incumbent** (IncumbentDriver.ts), both from then on.
  * - **Stop**: a handoff that runs is ended first. A supervisor that takes longer than the grace is sent away; when the way
  *   back takes longer than the grace again, the process ends by force, and the lock with it.
  */
@@ -14,11 +14,12 @@ import { DaemonError } from "../DaemonError.ts"
 import { DataDirLock } from "../DataDirLock.ts"
 import type { DataOptions, OpenContext, Progress, Sealed, Snapshot } from "../DataOptions.ts"
 import { HandoffSocket } from "../HandoffSocket.ts"
-import { type End, Incumbent } from "../Incumbent.ts"
+import type { End, Incumbent } from "../Incumbent.ts"
 import type { Inheritance } from "../Inheritance.ts"
 import { programName } from "../ProgramName.ts"
 import type { Servers } from "../Servers.ts"
 import { greet, type Opened } from "../Successor.ts"
+import { IncumbentDriver } from "./IncumbentDriver.ts"
 import type { Observe } from "./Points.ts"
 import { SuccessorDriver } from "./SuccessorDriver.ts"
 
@@ -160,7 +161,13 @@ export class DataOwnership implements Ownership {
     this.#socket ??= await HandoffSocket.prepare(this.#controlSocket)
     await accept()
     if (this.#stopped.signal.aborted) return { published: Promise.resolve() }
-    this.#socket.publish()
+    try {
+      this.#socket.publish()
+    } catch (error) {
+      this.#socket.close()
+      this.#socket = undefined
+      throw error
+    }
     this.#become(this.#socket)
     return { published: Promise.resolve() }
   }
@@ -187,7 +194,8 @@ export class DataOwnership implements Ownership {
       resume: () => this.#resume(),
       ended: (end: End, error: unknown) => this.#ended(end, error)
     }
-    this.#incumbent = new Incumbent({ name: this.#name, socket, lock: this.#lock, parts }, this.#surroundings.observe)
+    const options = { name: this.#name, socket, lock: this.#lock, parts }
+    this.#incumbent = new IncumbentDriver(options, this.#surroundings.observe)
   }
 
   #context(why: OpenContext["why"], signal: AbortSignal): OpenContext {

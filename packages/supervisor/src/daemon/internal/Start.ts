@@ -3,7 +3,7 @@
  * `daemon()` in ../index.ts; this one also takes the observer of the fault tests (Points.ts).
  */
 import { writeSync } from "node:fs"
-import { Daemon, type DaemonOptions } from "../Daemon.ts"
+import { Daemon, type DaemonOptions, GRACE_MS } from "../Daemon.ts"
 import { DaemonError } from "../DaemonError.ts"
 import type { DataOptions } from "../DataOptions.ts"
 import { type Inheritance, inherit } from "../Inheritance.ts"
@@ -58,7 +58,7 @@ const startPlain = async (inheritance: Inheritance, options: DaemonOptions): Pro
 
 /** `onDrain` and `drain` are one at the stop. */
 const withDrain = (options: DataOptions): DataOptions => {
-  const { onDrain, drain, graceMs = 25_000 } = options
+  const { onDrain, drain, graceMs = GRACE_MS } = options
   if (drain === undefined) return options
   const both = () =>
     Promise.all([onDrain?.(), drain({ at: Date.now() + graceMs, signal: AbortSignal.timeout(graceMs) })])
