@@ -1,0 +1,110 @@
+/**
+ * A whole handoff as a model for the explorer: the production machines of every party, composed with a kernel, a disk and
+ * clients in which anything may fail.
+ *
+ * The machines are the shipped ones (swap/Supervision with Sealed, Overlap and Exclusive, swap/Document, swap/Recovery,
+ * protocol/Incumbent, protocol/Successor), not copies; the drivers in world/ carry their commands out in the order in
+ * which the shipped drivers do. See world/Moves.ts for what can happen, world/Settings.ts for the kinds of faults, and
+ * world/Properties.ts for what is checked, with which faults.
+ *
+ * Time. The clock stands still: a timer that is set may fire, whatever its delay. A slow timer (one that fires only when
+ * somebody is late) fires by itself when nothing else is under way, or when its process was stopped meanwhile; at any
+ * other moment it costs a fault. So every order of timers and events is covered with enough faults, and a world without
+ * faults is one in which nobody is slow.
+ *
+ * @example
+ * const result = Explorer.explore(World.make({ mode: "sealed", faults: 1 }))
+ */
+import type { Model } from "./Explorer.ts"
+import { Moves } from "./world/Moves.ts"
+import { Machines } from "./world/Parties.ts"
+import * as Properties from "./world/Properties.ts"
+import { defaults, type Settings } from "./world/Settings.ts"
+import type { Move, World } from "./world/State.ts"
+import * as View from "./world/View.ts"
+
+export type { Daemon, Work } from "./world/Daemon.ts"
+export { careful } from "./world/Daemon.ts"
+export type { FaultKind, Policies, Settings } from "./world/Settings.ts"
+export { defaults, faultKinds, shipped } from "./world/Settings.ts"
+export type { Move, World } from "./world/State.ts"
+
+export interface WorldModel extends Model<World, Move> {
+  readonly settings: Settings
+  /** `machine phase event` of every step that a machine has taken so far. */
+  readonly rows: ReadonlySet<string>
+  /** Why a world may not last as it is. */
+  readonly unsettled: (world: World) => string | undefined
+}
+
+const blank = (settings: Settings, machines: Machines): World => ({
+  supervisor: {
+    life: "dead",
+    machine: machines.nobody,
+    timers: [],
+    watches: [],
+    looks: [],
+    facts: [],
+    sessions: [],
+    probes: [],
+    unsaved: false
+  },
+  processes: [],
+  streams: [],
+  lock: 0,
+  path: 0,
+  litter: 0,
+  disk: settings.daemon.disk,
+  document: undefined,
+  durable: undefined,
+  writes: Array.from({ length: settings.writes }, () => "unsent" as const),
+  strangers: [],
+  excused: [],
+  promised: 0,
+  faults: 0,
+  swaps: 0,
+  aborts: settings.aborts,
+  faultless: true,
+  broken: undefined
+})
+
+/** The supervisor starts its first generation, and all goes well. */
+const begin = (settings: Settings, machines: Machines, moves: Moves): World => {
+  let world = blank(settings, machines)
+  for (let steps = 0; steps < 100; steps++) {
+    if (Properties.unsettled(world, settings) === undefined) {
+      return { ...world, faults: settings.faults, swaps: settings.swaps }
+    }
+    const next = moves.next(world).find((one) => one.fair)
+    if (next === undefined) break
+    world = next.next
+  }
+  throw new Error(`the first generation does not come to serve: ${Properties.unsettled(world, settings)}`)
+}
+
+/** The model of a world with these bounds. What is not said is as in {@link defaults}. */
+export const make = <Memory = number, Disk = number>(wish: Partial<Settings<Memory, Disk>> = {}): WorldModel => {
+  const settings = { ...defaults, ...wish } as Settings
+  const machines = new Machines(settings)
+  const moves = new Moves(settings, machines)
+  return {
+    settings,
+    rows: machines.rows,
+    initial: begin(settings, machines, moves),
+    next: (world) => moves.next(world),
+    key: (world) => View.keyOf(world, machines),
+    check: (world) => Properties.check(world, settings),
+    settled: (world) => Properties.unsettled(world, settings) === undefined,
+    unsettled: (world) => Properties.unsettled(world, settings),
+    name: ({ party, event, fuse }) => `${party} ${event}${fuse === 0 ? "" : ` and dies before its effect ${fuse}`}`,
+    describe: (world, move) => {
+      const { next, log } = moves.retell(world, move)
+      return {
+        party: move.party,
+        event: `${move.event}${move.fuse === 0 ? "" : ` (dies before effect ${move.fuse})`}`,
+        commands: log,
+        parties: View.columns(next ?? world)
+      }
+    }
+  }
+}

@@ -1,0 +1,117 @@
+/**
+ * The machines of a world's parties, memoised, and which rows of their tables were ever taken.
+ */
+import * as Incumbent from "../../protocol/Incumbent.ts"
+import * as Successor from "../../protocol/Successor.ts"
+import type * as Document from "../../swap/Document.ts"
+import * as Supervision from "../../swap/Supervision.ts"
+import { Machine, type Node, Numbers } from "./Machines.ts"
+import { commandOf, facts, optionsOf, type Settings } from "./Settings.ts"
+
+interface Told {
+  readonly _tag: string
+  readonly message?: { readonly _tag: string }
+  readonly from?: string
+  readonly timer?: string
+}
+
+/** What a machine was told, as its table says it. */
+const eventName = (event: Told): string => {
+  const { message } = event
+  switch (event._tag) {
+    case "Received":
+      return event.from === undefined
+        ? (message?._tag ?? "")
+        : `${event.from === "incumbent" ? "O" : "N"} ${message?._tag}`
+    case "TimerFired":
+      return `timer ${event.timer}`
+    case "Disconnected":
+      return "gone"
+    case "Lost":
+      return `${event.from === "incumbent" ? "O" : "N"} lost`
+    default:
+      return event._tag
+  }
+}
+
+export class Machines {
+  readonly supervision: Machine<Supervision.State, Supervision.Event, Supervision.Action>
+  readonly incumbent: Machine<Incumbent.State, Incumbent.Event, Incumbent.Command>
+  readonly successor: Machine<Successor.State, Successor.Event, Successor.Command>
+  /** A supervisor that does not run. */
+  readonly nobody: Node<Supervision.State>
+  readonly numbers = new Numbers()
+  /** `machine phase event`, for every step that was ever taken. */
+  readonly rows = new Set<string>()
+  readonly #documents = new Map<Supervision.State, Document.Document>()
+  readonly #byText = new Map<string, Document.Document>()
+  readonly #settings: Settings
+
+  constructor(settings: Settings) {
+    const { policies } = settings
+    this.#settings = settings
+    // Ended swaps and counts of restarts are told to people; nothing is decided by them but a delay.
+    const canonical = (state: Supervision.State): Supervision.State => ({
+      ...state,
+      history: [],
+      restarts: { failures: 0, total: 0, nextAt: state.restarts.nextAt }
+    })
+    const supervision = (state: Supervision.State, event: Supervision.Event) => {
+      const step = policies.supervision(state, event)
+      const [before, after] = [state.swap?.handoff, step.state.swap?.handoff]
+      if (before !== undefined && before !== after) this.rows.add(`sealed ${before.phase} ${sealedEvent(event)}`)
+      return step
+    }
+    this.supervision = new Machine(supervision, canonical)
+    const same = <A>(state: A): A => state
+    this.incumbent = new Machine(policies.incumbent, same, (before, event) =>
+      this.rows.add(`incumbent ${before.phase} ${eventName(event)}`)
+    )
+    this.successor = new Machine(policies.successor, same, (before, event) =>
+      this.rows.add(`successor ${before.phase} ${eventName(event)}`)
+    )
+    this.nobody = this.supervision.intern(this.fresh())
+  }
+
+  /** A supervisor that has just been started. */
+  fresh(): Supervision.State {
+    return Supervision.initial(optionsOf(this.#settings.mode), commandOf(1))
+  }
+
+  incumbentOf(pid: number): Node<Incumbent.State> {
+    return this.incumbent.intern(Incumbent.initial({ ...Incumbent.defaults, pid, buildId: NO_BUILD }))
+  }
+
+  successorOf(pid: number): Node<Successor.State> {
+    return this.successor.intern(Successor.initial({ ...Successor.defaults, pid, buildId: NO_BUILD }))
+  }
+
+  /** One object for equal documents; undefined: the file is removed. */
+  documentOf(state: Supervision.State): Document.Document | undefined {
+    if (state.phase === "stopped" || state.phase === "failed") return undefined
+    const known = this.#documents.get(state)
+    if (known !== undefined) return known
+    const made = this.#settings.policies.document(state, facts)
+    const text = JSON.stringify(made)
+    const document = this.#byText.get(text) ?? made
+    this.#byText.set(text, document)
+    this.#documents.set(state, document)
+    return document
+  }
+}
+
+const NO_BUILD = new Uint8Array(0)
+
+const sealedEvent = (event: Supervision.Event): string => {
+  switch (event._tag) {
+    case "Handoff":
+      return eventName(event.event)
+    case "TimerFired":
+      return `timer ${event.timer.replace("handoff:", "")}`
+    case "AbortRequested":
+    case "StopRequested":
+      return "abort"
+    default:
+      return event._tag
+  }
+}

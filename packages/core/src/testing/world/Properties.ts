@@ -1,0 +1,83 @@
+/**
+ * What must hold. Those of a transition (a lock released over an open state, a write to the disk without the lock, a
+ * signal to the wrong process) are noticed where they happen, in Draft and in the drivers, under the same names.
+ *
+ *   property                             modes      with which faults
+ *   0 without a fault a swap commits     all        none
+ *   1 one holder of the data             sealed     any
+ *   1 one program runs                   exclusive  any
+ *   2 released only after the seal       sealed     any
+ *   3 no acknowledged write is lost      sealed     any, power cuts included
+ *   4 the listener's queue lives         all        any, as long as one holder lives
+ *   5 only the lock's holder writes      sealed     any
+ *   6 the incumbent serves on            sealed, overlap; any that did not hit the incumbent itself
+ *   6 nothing is left of an abort        all        any
+ *   6 nothing but the handoff's own      all        any, reused pids included
+ *   7 what was told stays true           all        any, power cuts included
+ *   liveness                             all        any: from wherever they stop, the service comes back to one
+ *                                                   generation that serves, with nothing left over and an empty journal
+ */
+import type { Broken } from "../Explorer.ts"
+import type { Settings } from "./Settings.ts"
+import { versionOf } from "./Settings.ts"
+import { pidOf, type World } from "./State.ts"
+
+const held = (world: World): Broken | undefined => {
+  const holders = world.processes.filter((one) => one.locked)
+  const wrong = holders.find((one) => one.pid !== world.lock)
+  if (wrong !== undefined || holders.length > 1) {
+    return { property: "1 one holder of the data", detail: `${holders.map((one) => one.pid)} hold it, as they believe` }
+  }
+  const open = world.processes.find((one) => one.open && one.pid !== world.lock)
+  if (open === undefined) return undefined
+  return { property: "1 one holder of the data", detail: `process ${open.pid} has it open without the lock` }
+}
+
+const lost = (world: World, settings: Settings): Broken | undefined => {
+  const { daemon } = settings
+  const disk = daemon.survives === undefined ? world.disk : daemon.survives(world.disk)
+  const write = world.writes.findIndex((one, index) => one === "acknowledged" && !daemon.has(disk, index))
+  if (write === -1) return undefined
+  return { property: "3 no acknowledged write is lost", detail: `write ${write} is not on the disk` }
+}
+
+export const check = (world: World, settings: Settings): Broken | undefined => {
+  if (world.broken !== undefined) return world.broken
+  if (settings.mode === "sealed") {
+    const broken = held(world) ?? lost(world, settings)
+    if (broken !== undefined) return broken
+  }
+  if (settings.mode === "exclusive" && world.processes.length > 1) {
+    const detail = `${world.processes.map((one) => one.pid).join(" and ")} run at once`
+    return { property: "1 one program runs", detail }
+  }
+  const { supervisor } = world
+  if (supervisor.life === "running" && versionOf(supervisor.machine.state.command) < world.promised) {
+    const detail = `v${world.promised} was told to be in place, ${supervisor.machine.state.command.argv[0]} is what a restart starts`
+    return { property: "7 what was told stays true", detail }
+  }
+  return undefined
+}
+
+/** Why a world may not last as it is; undefined for one that may. */
+export const unsettled = (world: World, settings: Settings): string | undefined => {
+  const { supervisor, processes, streams } = world
+  const { state } = supervisor.machine
+  const [process] = processes
+  if (supervisor.life !== "running" || state.phase !== "serving") return "no supervisor that serves"
+  if (state.swap !== undefined || world.document?.swap !== null) return "a swap is under way"
+  if (process === undefined || processes.length > 1) return `${processes.length} generations`
+  if (state.serving === undefined || pidOf(state.serving) !== process.pid) return "the supervisor has another in mind"
+  if (state.generations.length !== 1) return "a generation that is gone is not forgotten"
+  if (process.stopped || !process.accepting || process.stopping || process.signalled) return "nobody accepts"
+  if (process.hooks.length > 0 || process.timers.length > 0) return "something is still to happen"
+  if (streams.length > 0 || supervisor.sessions.length > 0) return "a stream is left"
+  if (supervisor.probes.length > 0 || supervisor.looks.length > 0 || supervisor.facts.length > 0) return "S is at work"
+  if (supervisor.timers.length > 0) return `timer ${supervisor.timers[0]} is left`
+  if (world.writes.includes("queued") || world.writes.includes("in flight")) return "a client waits"
+  if (settings.mode !== "sealed") return undefined
+  if (process.incumbent?.state.phase !== "serving") return "no incumbent"
+  if (world.lock !== process.pid || !process.open || world.path !== process.pid)
+    return "the daemon does not have its data"
+  return undefined
+}

@@ -1,0 +1,111 @@
+/**
+ * What a world is made with: its bounds, the daemon, and the policies, which are the shipped ones unless a test replaces
+ * one to see that the explorer notices.
+ */
+import * as Incumbent from "../../protocol/Incumbent.ts"
+import * as Successor from "../../protocol/Successor.ts"
+import * as Document from "../../swap/Document.ts"
+import type { Mode } from "../../swap/Mode.ts"
+import * as Recovery from "../../swap/Recovery.ts"
+import * as Sealed from "../../swap/Sealed.ts"
+import * as Supervision from "../../swap/Supervision.ts"
+import { careful, type Daemon } from "./Daemon.ts"
+
+/** Everything that decides, and the habits of the drivers that decide nothing but can be got wrong. */
+export interface Policies {
+  readonly supervision: typeof Supervision.step
+  readonly document: typeof Document.of
+  readonly recovery: typeof Recovery.decide
+  readonly incumbent: typeof Incumbent.step
+  readonly successor: typeof Successor.step
+  /** The document is written before the commands of a step are carried out. */
+  readonly savesFirst: boolean
+  /** The document is on the disk before anything else happens. */
+  readonly syncs: boolean
+  /** A process is known by its start time, not by its pid alone. */
+  readonly knowsProcesses: boolean
+  /** A restarted supervisor takes the listeners from the processes that hold them. */
+  readonly adoptsListeners: boolean
+  /** Facts of a swap's channels are told with the swap's number. */
+  readonly numbersSwaps: boolean
+  /** A daemon that ends removes the handoff socket's path only if it leads to itself. */
+  readonly removesOwnPathOnly: boolean
+  /** Commands of the daemons in the order of the machine. */
+  readonly order: (commands: ReadonlyArray<{ readonly _tag: string }>) => ReadonlyArray<{ readonly _tag: string }>
+}
+
+export const shipped: Policies = {
+  supervision: Supervision.step,
+  document: Document.of,
+  recovery: Recovery.decide,
+  incumbent: Incumbent.step,
+  successor: Successor.step,
+  savesFirst: true,
+  syncs: true,
+  knowsProcesses: true,
+  adoptsListeners: true,
+  numbersSwaps: true,
+  removesOwnPathOnly: true,
+  order: (commands) => commands
+}
+
+export const faultKinds = ["kill", "crash", "stop", "power", "call", "hook", "slow", "noise", "pid"] as const
+
+/**
+ * kill: a party is killed between two steps. crash: in the middle of one. stop: SIGSTOP, and SIGCONT some time later.
+ * power: everything dies, and what was not synced is gone. call: a system call fails. hook: a hook of the daemon fails, or
+ * what it opened is not well. slow: a timer fires though what it waits for is on its way. noise: a message that nobody
+ * waits for. pid: the pid of a dead generation is given to a stranger.
+ */
+export type FaultKind = (typeof faultKinds)[number]
+
+export interface Settings<Memory = unknown, Disk = unknown> {
+  readonly mode: Mode
+  /** How many faults may happen, of which kinds. */
+  readonly faults: number
+  readonly kinds: ReadonlyArray<FaultKind>
+  /** How many swaps may be asked for, and how many aborts. */
+  readonly swaps: number
+  readonly aborts: number
+  /** How many writes clients may send. */
+  readonly writes: number
+  readonly daemon: Daemon<Memory, Disk>
+  readonly policies: Policies
+}
+
+export const defaults: Settings<number, number> = {
+  mode: "sealed",
+  faults: 0,
+  kinds: faultKinds,
+  swaps: 1,
+  aborts: 1,
+  writes: 1,
+  daemon: careful,
+  policies: shipped
+}
+
+/** As the reference supervisor sets them; times do not matter. */
+export const optionsOf = (mode: Mode): Supervision.Options => ({
+  readiness: { policy: "auto", timeoutMs: 30_000, settleMs: 250 },
+  graceMs: 25_000,
+  rejectGraceMs: 2_000,
+  stopSignal: "SIGTERM",
+  generationLimit: 3,
+  backoff: { initialMs: 100, factor: 2, maxMs: 30_000, resetAfterMs: 60_000 },
+  listeners: 1,
+  historyLimit: 1,
+  mode: mode === "exclusive" ? "exclusive" : "auto",
+  handoff: Sealed.defaults,
+  instance: "s"
+})
+
+export const commandOf = (version: number): Supervision.Command => ({ argv: [`v${version}`] })
+
+export const versionOf = (command: Supervision.Command): number => Number((command.argv[0] ?? "v0").slice(1))
+
+export const facts: Document.Facts = {
+  name: "world",
+  supervisor: { pid: 1, version: "", instance: "s" },
+  handoffSocket: "/handoff.sock",
+  listeners: []
+}
