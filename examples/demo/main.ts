@@ -6,23 +6,27 @@
  *   v2 -> v4            v4 hangs and ignores SIGTERM: rolled back, killed
  *   v2 -> v5            committed
  *
- * A request that takes 3 s is in flight when the first swap begins. With `--json` the summary is one JSON line, the last.
- * The exit status is 0 only if no request failed and each swap ended as told above.
+ * A request that takes 3 s is in flight when the first swap begins. Then the second act, sealed.ts: a service that owns its
+ * data. With `--json` the summary is one JSON line, the last. The exit status is 0 only if no request failed, no write was
+ * lost, and each swap ended as told.
  */
 import { get } from "node:http"
 import { join } from "node:path"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as FfiBackend from "@handoff/backend-ffi/FfiBackend"
 import { Supervisor, type SwapReport } from "@handoff/supervisor/Supervisor"
-import { formatDuration, formatFailure, type SwapError } from "@handoff/supervisor/SupervisorError"
+import { formatDuration } from "@handoff/supervisor/SupervisorError"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import { startLoad, startWrk } from "../../test/support/Load.ts"
 import { findTool } from "../../test/support/Tools.ts"
-import { makeScreen, type Screen } from "./screen.ts"
+import { makeScreen } from "./screen.ts"
+import { playSealed } from "./sealed.ts"
+import { inShort, outcome, reportOf, tell, tenths } from "./tell.ts"
 
 const json = process.argv.includes("--json")
+const look = { live: process.stdout.isTTY && !json, quiet: json }
 const file = (name: string) => join(import.meta.dirname, name)
 const CONDITIONS = "--conditions=@handoff/source"
 const command = (...args: ReadonlyArray<string>) => [process.execPath, CONDITIONS, file("server.ts"), ...args]
@@ -71,32 +75,12 @@ const load = (port: number) =>
       })
   )
 
-const tell = (screen: Screen, to: string, result: SwapReport) => {
-  const { record, lastLines } = result
-  if (record.outcome === "committed") {
-    screen.say(`swap to ${to}: committed in ${formatDuration(record.durationMs)} (${record.evidence})`)
-    return
-  }
-  const why = record.failure === undefined ? "" : `: ${formatFailure(record.failure)}`
-  const killed = record.killed ? ", killed" : ""
-  screen.say(`swap to ${to}: rolled back after ${formatDuration(record.durationMs)}${why}${killed}`)
-  for (const line of lastLines) screen.say(`    | ${line}`)
-}
-
-const tenths = (milliseconds: number): number => Math.round(milliseconds * 10) / 10
-
-const outcome = (record: SwapReport["record"] | undefined): string =>
-  record === undefined ? "missing" : `${record.outcome} in ${formatDuration(record.durationMs)}`
-
-const reportOf = (error: SwapError) =>
-  error.reason._tag === "RolledBack" ? Effect.succeed(error.reason.report) : Effect.fail(error)
-
 const program = Effect.gen(function* () {
   const supervisor = yield* Supervisor
   const port = Number((yield* supervisor.status).listeners[0]?.address.split(":").at(-1))
   const { durationMs } = yield* supervisor.start
   const { clients, wrk } = yield* load(port)
-  const screen = makeScreen({ live: process.stdout.isTTY && !json, quiet: json, counts: clients.counts })
+  const screen = makeScreen({ ...look, counts: clients.counts })
   yield* Effect.addFinalizer(() => Effect.sync(screen.close))
   screen.say(`v1 serves on 127.0.0.1:${port} after ${formatDuration(durationMs)}`)
   const beside = wrk === undefined ? "" : `; wrk hammers with ${KEPT} more`
@@ -135,13 +119,7 @@ const slowOk = slowAnswer.ok && slowAnswer.version === "v1"
 const summary = {
   requests: counts.requests + (hammered?.requests ?? 0) + 1,
   failed: counts.failed + (hammered?.failed ?? 0) + (slowOk ? 0 : 1),
-  swaps: swaps.map(({ outcome, durationMs, killed, cut, failure }) => ({
-    outcome,
-    durationMs: tenths(durationMs),
-    killed,
-    cut,
-    reason: failure === undefined ? undefined : formatFailure(failure)
-  })),
+  swaps: swaps.map(inShort),
   byVersion: counts.byVersion,
   maxLatencyMs: tenths(counts.maxLatencyMs),
   wrk: hammered === undefined ? undefined : { requests: hammered.requests, failed: hammered.failed },
@@ -150,8 +128,7 @@ const summary = {
 }
 const good = summary.failed === 0 && PLAN.every(({ expected }, index) => swaps[index]?.outcome === expected)
 if (!good) console.error(`the demo did not go as it should: ${JSON.stringify(summary)}`)
-if (json) console.log(JSON.stringify(summary))
-else {
+if (!json) {
   const versions = Object.entries(summary.byVersion).map(([version, count]) => `${version} ${count}`)
   const uncounted = hammered === undefined ? "" : `, and ${hammered.requests} of wrk`
   console.log(`
@@ -160,6 +137,12 @@ failed        ${summary.failed}
 by version    ${versions.join(", ")}${uncounted}
 swaps         ${PLAN.map(({ to }, index) => `${to} ${outcome(swaps[index])}`).join(", ")}
 worst wait    ${formatDuration(summary.maxLatencyMs)}
-3 s request   ${slowOk ? "answered whole by v1, which was being replaced meanwhile" : "cut"}`)
+3 s request   ${slowOk ? "answered whole by v1, which was being replaced meanwhile" : "cut"}
+
+The second act: a service that owns its data, alone.
+`)
 }
-process.exit(good ? 0 : 1)
+const sealed = await playSealed(look)
+if (!sealed.good) console.error(`the second act did not go as it should: ${JSON.stringify(sealed.summary)}`)
+console.log(json ? JSON.stringify({ ...summary, sealed: sealed.summary }) : sealed.text)
+process.exit(good && sealed.good ? 0 : 1)
