@@ -18,13 +18,13 @@ export type ExitStatus =
   /** It was not our child: it is gone, and whoever inherited it got its status. */
   | { readonly _tag: "Unknown" }
 
-/** `exited with status 1`, `killed by SIGKILL`. */
+/** `exited with status 1`, `was killed by SIGKILL`. */
 export const formatExit = (status: ExitStatus): string => {
   switch (status._tag) {
     case "Exited":
       return `exited with status ${status.code}`
     case "Signaled":
-      return `killed by ${status.signal}${status.coreDumped ? " (core dumped)" : ""}`
+      return `was killed by ${status.signal}${status.coreDumped ? " (core dumped)" : ""}`
     case "Unknown":
       return "is gone (it was adopted, so its status is not known)"
   }
