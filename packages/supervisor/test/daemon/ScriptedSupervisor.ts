@@ -13,6 +13,7 @@ import * as Calls from "@handoff/backend-ffi/SocketCalls"
 import * as Frame from "@handoff/core/protocol/Frame"
 import type { Message, Tag } from "@handoff/core/protocol/Message"
 import * as Result from "effect/Result"
+import { afterEach } from "vitest"
 import {
   type ManagedProcess,
   type ManagedProcesses,
@@ -176,6 +177,13 @@ export interface World extends AsyncDisposable {
   readonly log: () => ReadonlyArray<string>
 }
 
+const worlds = new Set<AsyncDisposable>()
+
+// A test that ran out of time never leaves its block: what it started is ended here.
+afterEach(async () => {
+  for (const left of worlds) await left[Symbol.asyncDispose]()
+})
+
 export const world = (): World => {
   const processes = managedProcesses()
   const directory = temporaryDirectory()
@@ -221,7 +229,7 @@ export const world = (): World => {
     return Number(await response.text())
   }
 
-  return {
+  const made: World = {
     processes,
     dataDir,
     control,
@@ -254,11 +262,14 @@ export const world = (): World => {
     servingPid: async () => (await get(listener.port, "/", false)).pid,
     log: () => readFileSync(`${dataDir}/log`, "utf8").trim().split("\n"),
     [Symbol.asyncDispose]: async () => {
+      if (!worlds.delete(made)) return
       await processes[Symbol.asyncDispose]()
       closeDescriptor(listener.fd)
       directory[Symbol.dispose]()
     }
   }
+  worlds.add(made)
+  return made
 }
 
 /** A new successor up to the open state. */
