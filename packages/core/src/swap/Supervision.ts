@@ -547,7 +547,8 @@ const stopRequested = (draft: Draft.Draft, request: number): void => {
     return
   }
   if (draft.state.serving !== undefined) Draft.clearTimer(draft, "stable")
-  Draft.set(draft, { phase: "stopping" })
+  // A swap that ends now must not say that somebody goes on serving.
+  Draft.set(draft, { phase: "stopping", serving: undefined })
   Draft.tell(draft, { _tag: "Stopping" })
   if (draft.state.restarts.nextAt !== undefined) {
     Draft.clearTimer(draft, "restart")
@@ -561,7 +562,6 @@ const stopRequested = (draft: Draft.Draft, request: number): void => {
       Draft.reject(draft, generation, { _tag: "Stopping" })
     }
   }
-  Draft.set(draft, { serving: undefined })
   finishIfEmpty(draft)
 }
 
@@ -721,5 +721,7 @@ const restart = (draft: Draft.Draft): void => {
   const { phase, restarts } = draft.state
   if (phase !== "recovering" || restarts.nextAt === undefined) return
   Draft.set(draft, { restarts: { ...restarts, nextAt: undefined } })
+  // Its last member's end schedules the restart anew.
+  if (draft.state.options.mode === "exclusive" && draft.state.generations.length > 0) return
   Draft.launch(draft, draft.state.command, draft.state.mustNotify)
 }
