@@ -3,7 +3,10 @@
  *
  * Order: it is bound under a temporary name in the directory of its path, with mode 0600, and listens; later it is renamed
  * over the path. So whoever finds the path can connect, and it passes from one process to the next in one instant, without
- * a moment of ENOENT. The path is removed only while it still leads to this socket.
+ * a moment of ENOENT. The path is removed only while it still leads to this socket. What a process left that was killed
+ * before its rename is removed by the next one that prepares, and by an incumbent that serves again ({@link sweep}). The
+ * temporary name is a new one each time: libuv unlinks the name that a server was bound to when it closes it, and must not
+ * find a successor's there.
  *
  * Only this user and root are heard (SO_PEERCRED); others are closed without a word.
  *
@@ -13,7 +16,7 @@
  *
  * Limit: a program that calls chdir may do so, the path is made absolute at the beginning; it then has at most 107 bytes.
  */
-import { chmodSync, lstatSync, renameSync, type Stats, unlinkSync } from "node:fs"
+import { chmodSync, lstatSync, readdirSync, renameSync, type Stats, unlinkSync } from "node:fs"
 import { createServer, type Server, type Socket } from "node:net"
 import { dirname, join, resolve } from "node:path"
 import { DaemonError } from "./DaemonError.ts"
@@ -54,11 +57,25 @@ const listenAt = (server: Server, path: string): Promise<void> =>
 
 const randomName = (): string => `.~${Math.floor(Math.random() * 36 ** 6).toString(36)}`
 
+const TEMPORARY = /^\.~[0-9a-z]{1,6}$/
+
 const unlinkQuietly = (path: string): void => {
   try {
     unlinkSync(path)
   } catch {
     // Gone already.
+  }
+}
+
+/** Removes sockets of such names that nobody listens on. */
+const removeDead = (directory: string): void => {
+  try {
+    const names = readdirSync(directory).filter((name) => TEMPORARY.test(name))
+    for (const path of names.map((name) => join(directory, name))) {
+      if (statOf(path)?.isSocket() && Native.isDead(path)) unlinkQuietly(path)
+    }
+  } catch {
+    // A directory that can't be read keeps what it has.
   }
 }
 
@@ -87,6 +104,7 @@ export class HandoffSocket {
     const bytes = Math.max(Buffer.byteLength(path), Buffer.byteLength(temporary))
     if (bytes > MOST_PATH_BYTES) throw failed(`it takes ${bytes} bytes, a unix socket's path has ${MOST_PATH_BYTES}`)
     const server = createServer({ pauseOnConnect: true })
+    removeDead(dirname(path))
     try {
       checkPlace(path)
       await listenAt(server, temporary)
@@ -132,6 +150,11 @@ export class HandoffSocket {
     this.#taker = undefined
     for (const socket of this.#held.splice(0)) socket.destroy()
     this.#server.close()
+  }
+
+  /** Removes what a successor has left that was killed before its rename. */
+  sweep(): void {
+    removeDead(dirname(this.path))
   }
 
   /** Nobody is heard any more, and nothing of it stays in the file system. */

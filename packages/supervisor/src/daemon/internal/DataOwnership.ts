@@ -250,6 +250,7 @@ export class DataOwnership implements Ownership {
     if (resume !== undefined) await resume(context)
     else if (context.state !== "open") await open(context)
     this.#state = "open"
+    this.#socket?.sweep()
     await this.#surroundings.servers.resume()
   }
 

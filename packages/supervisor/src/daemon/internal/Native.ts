@@ -55,17 +55,28 @@ export const peerOf = (fd: number): Credentials | undefined => {
   return { pid: read.success.readInt32LE(0), uid: read.success.readUInt32LE(4) }
 }
 
-/** The pid that listens at a unix socket's path; undefined when nobody answers, or its queue is full. */
-export const listenerAt = (path: string): number | undefined => {
-  if (Buffer.byteLength(path) > SocketAddress.UNIX_PATH_LIMIT) return undefined
+type Visit = { readonly _tag: "Answered"; readonly pid: number | undefined } | { readonly _tag: "Refused" | "Unclear" }
+
+const visit = (path: string): Visit => {
+  if (Buffer.byteLength(path) > SocketAddress.UNIX_PATH_LIMIT) return { _tag: "Unclear" }
   const type = Calls.SOCK_STREAM | Calls.SOCK_NONBLOCK | Calls.SOCK_CLOEXEC
   const socket = calls().socket(SocketAddress.AF_UNIX, type)
-  if (Result.isFailure(socket)) return undefined
+  if (Result.isFailure(socket)) return { _tag: "Unclear" }
   const connected = calls().connect(socket.success, SocketAddress.encodeUnix(path))
   const pid = Result.isSuccess(connected) ? peerOf(socket.success)?.pid : undefined
   closeSync(socket.success)
-  return pid
+  if (Result.isSuccess(connected)) return { _tag: "Answered", pid }
+  return { _tag: connected.failure.errno === "ECONNREFUSED" ? "Refused" : "Unclear" }
 }
+
+/** The pid that listens at a unix socket's path; undefined when nobody answers, or its queue is full. */
+export const listenerAt = (path: string): number | undefined => {
+  const visited = visit(path)
+  return visited._tag === "Answered" ? visited.pid : undefined
+}
+
+/** Whether a unix socket's path is there and certainly nobody listens at it. */
+export const isDead = (path: string): boolean => visit(path)._tag === "Refused"
 
 const describe = (reason: SocketErrorReason): string => {
   switch (reason._tag) {
