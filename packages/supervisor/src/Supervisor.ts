@@ -215,27 +215,30 @@ const check = (options: Options): Effect.Effect<void, SetupError> => {
   return Effect.void
 }
 
-/** A supervisor that was killed leaves its notify sockets behind, and nobody can bind over them. */
-const removeStaleNotifySockets = (files: FileSystem.FileSystem, directory: string) =>
-  Effect.flatMap(files.readDirectory(directory), (names) =>
-    Effect.forEach(
-      names.filter((name) => /^notify-\d+\.sock$/.test(name)),
-      (name) => files.remove(`${directory}/${name}`, { force: true })
-    )
-  )
-
 const prepareDirectory = Effect.fnUntraced(function* (wanted: string | undefined) {
   const files = yield* FileSystem.FileSystem
   const directory =
     wanted === undefined
       ? files.makeTempDirectoryScoped({ prefix: "handoff-" })
       : Effect.as(files.makeDirectory(wanted, { recursive: true, mode: 0o700 }), wanted)
-  return yield* directory.pipe(
-    // What could not be removed is told by the bind that it is in the way of.
-    Effect.tap((path) => Effect.ignore(removeStaleNotifySockets(files, path))),
-    Effect.mapError((error) => new SetupError({ subject: `state directory ${wanted ?? ""}`, detail: error.message }))
+  return yield* Effect.mapError(
+    directory,
+    (error) => new SetupError({ subject: `state directory ${wanted ?? ""}`, detail: error.message })
   )
 })
+
+/** Notify sockets, which nobody could bind over, and a document that was being written. */
+const LEFTOVER = /^(notify-\d+\.sock|state\.json\.\d+\.new)$/
+
+/** Removes what a supervisor that was killed left behind. Only for who holds the directory's lock. */
+const removeLeftovers = Effect.fnUntraced(
+  function* (directory: string) {
+    const files = yield* FileSystem.FileSystem
+    const names = yield* files.readDirectory(directory)
+    for (const name of names) if (LEFTOVER.test(name)) yield* files.remove(`${directory}/${name}`, { force: true })
+  },
+  (removal) => Effect.ignore(removal)
+)
 
 const newHandoffId = () => HandoffId.fromRandom(randomBytes(HandoffId.BYTES))
 
@@ -279,7 +282,11 @@ const takeOver = Effect.fnUntraced(function* (
 const make = Effect.fnUntraced(function* (options: Options) {
   yield* check(options)
   const directory = yield* prepareDirectory(options.stateDirectory)
-  if (options.stateDirectory !== undefined) yield* lockDirectory(directory)
+  if (options.stateDirectory !== undefined) {
+    yield* lockDirectory(directory)
+    // What can't be removed is told by the bind that it is in the way of.
+    yield* removeLeftovers(directory)
+  }
   const store = yield* StateStore.make(directory)
   const loaded = yield* store.load
   const found = loaded._tag === "Found" ? yield* Adoption.find(loaded.document) : undefined
