@@ -295,6 +295,17 @@ describe("a sealed swap", () => {
     expect(driver.launches()).toEqual(["1 v1", "2 v2, successor"])
   })
 
+  it("does not start the old command while the successor that failed may still hold the data", () => {
+    const driver = sealed("opening")
+    driver.hear("successor", ready(false))
+    driver.end(1, { code: 1 })
+    driver.pass(5_000)
+    expect(driver.launches()).toEqual(["1 v1", "2 v2, successor"])
+    driver.end(2)
+    driver.pass(5_000)
+    expect(driver.launches().at(-1)).toBe("3 v1")
+  })
+
   it("ignores what comes late of a swap that has ended", () => {
     const driver = sealed("opening")
     driver.send({ _tag: "AbortRequested", request: 3 })

@@ -1,7 +1,8 @@
+import type { Wish } from "@handoff/core/swap/Mode"
 import * as Supervision from "@handoff/core/swap/Supervision"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import { Driver, options } from "./Driver.ts"
+import { Driver, HANDOFF, options, ready } from "./Driver.ts"
 
 describe("starting", () => {
   it("serves once the first generation said READY=1, and answers how long it took", () => {
@@ -385,17 +386,62 @@ describe("stopping", () => {
   })
 })
 
-/** Plays a kernel that answers commands in any order the seed says. */
-const wander = (seed: ReadonlyArray<number>): Driver => {
-  const driver = new Driver({ generationLimit: 3 })
+/** What the channels of a sealed swap may bring that does not take it on. */
+const disturbed = (driver: Driver): ReadonlyArray<() => void> =>
+  driver.state.swap?.handoff === undefined
+    ? []
+    : [
+        () => driver.handoff({ _tag: "Lost", from: "incumbent", detail: "closed" }),
+        () => driver.handoff({ _tag: "Lost", from: "successor", detail: "closed" }),
+        () => driver.handoff({ _tag: "ConnectFailed", detail: "ECONNREFUSED" }),
+        () => driver.handoff({ _tag: "PathAnswered", pid: undefined }),
+        () => driver.hear("successor", ready(false)),
+        () => driver.hear("incumbent", { _tag: "Heartbeat", tsMs: 0n })
+      ]
+
+/** One thing that takes it on, as a kernel and daemons do that work well. */
+const goOn = (driver: Driver): void => {
+  const { swap, generations, serving } = driver.state
+  const upcoming = generations.find((one) => one.phase === "launching" || one.phase === "starting")
+  const phase = swap?.handoff?.phase
+  if (swap?.phase === "deciding") {
+    driver.send({ _tag: "HandoffSocketSeen", generation: serving ?? 0, served: (serving ?? 0) % 2 === 0 })
+  } else if (phase !== undefined && phase !== "reverting" && phase !== "ended") driver.advance()
+  else if (upcoming !== undefined && upcoming.pid === undefined) driver.launched(upcoming.id)
+  else if (upcoming !== undefined) driver.send({ _tag: "Notified", generation: upcoming.id })
+  else {
+    const ending = generations.find((one) => one.phase === "draining" || one.phase === "rejected")
+    if (ending === undefined) driver.pass(1_000)
+    else if (ending.pid === undefined) driver.launched(ending.id)
+    else if (ending.exit === undefined) {
+      driver.send({ _tag: "Exited", generation: ending.id, status: { _tag: "Exited", code: 0 } })
+    } else driver.send({ _tag: "Gone", generation: ending.id })
+  }
+}
+
+const modes = ["overlap", "sealed", "exclusive", "auto"] as const
+
+/** Plays a kernel, and daemons, that answer commands in any order the seed says. */
+const wander = (seed: ReadonlyArray<readonly [kind: number, choice: number]>, mode: Wish, onlyThat = false): Driver => {
+  const driver = new Driver({ generationLimit: 3, mode })
   driver.send({ _tag: "StartRequested", request: 0 })
   let request = 0
+  const swap = (wish?: Wish) => () =>
+    driver.send({
+      _tag: "SwapRequested",
+      handoffId: HANDOFF,
+      request: ++request,
+      command: { argv: [`v${request}`] },
+      ...(wish === undefined ? {} : { mode: wish })
+    })
   const moves = (): ReadonlyArray<() => void> => [
-    () => driver.swap(++request),
-    () => driver.send({ _tag: "RollbackRequested", handoffId: "", request: ++request }),
+    swap(),
+    ...(onlyThat ? [] : modes.map(swap)),
+    () => driver.send({ _tag: "RollbackRequested", handoffId: HANDOFF, request: ++request }),
     () => driver.send({ _tag: "AbortRequested", request: ++request }),
     () => driver.pass(40_000),
     () => driver.pass(90),
+    ...disturbed(driver),
     ...driver.state.generations.flatMap((one): ReadonlyArray<() => void> => {
       const { id: generation } = one
       if (one.pid === undefined) {
@@ -408,85 +454,121 @@ const wander = (seed: ReadonlyArray<number>): Driver => {
       return [
         () => driver.send({ _tag: "Notified", generation }),
         () => driver.send({ _tag: "Observed", generation, accepting: true, waiting: true, connections: 1 }),
+        () => driver.send({ _tag: "HandoffSocketSeen", generation, served: generation % 2 === 0 }),
         () => driver.send({ _tag: "Exited", generation, status: { _tag: "Exited", code: 1 } })
       ]
     })
   ]
-  for (const choice of seed) {
+  for (const [kind, choice] of seed) {
     if (driver.state.phase === "failed") break
     const possible = moves()
-    possible[choice % possible.length]?.()
+    if (kind < 6) goOn(driver)
+    else possible[choice % possible.length]?.()
   }
   return driver
 }
 
-describe("any order of events", () => {
-  const histories = fc.array(fc.nat(1_000), { minLength: 1, maxLength: 80 })
+/** Long ones: what is rare takes many steps. */
+const histories = fc.array(fc.tuple(fc.nat(9), fc.nat(1_000)), { minLength: 1, maxLength: 80, size: "max" })
 
-  it("keeps one generation serving at most, stays within the limit, and signals only what was launched", () => {
+describe.each(modes)("any order of events, by default %s", (mode) => {
+  const all = (check: (driver: Driver) => void, onlyThat = false) =>
     fc.assert(
-      fc.property(histories, (seed) => {
-        const driver = wander(seed)
-        const { generations, serving, options: limits } = driver.state
-        expect(generations.filter((one) => one.phase === "serving").map((one) => one.id)).toEqual(
-          serving === undefined ? [] : [serving]
-        )
-        expect(
-          generations.filter((one) => one.exit === undefined && one.phase !== "rejected").length
-        ).toBeLessThanOrEqual(limits.generationLimit)
-        const launched = new Set(
-          driver.events.flatMap((event) => (event._tag === "Launched" ? [event.generation] : []))
-        )
-        for (const command of driver.log) if (command._tag === "Signal") expect(launched).toContain(command.generation)
-      }),
-      { numRuns: 3_000 }
+      fc.property(histories, (seed) => check(wander(seed, mode, onlyThat))),
+      { numRuns: 300 }
     )
-  })
 
-  it("always has somebody who serves, starts, or is due to start", () => {
-    fc.assert(
-      fc.property(histories, (seed) => {
-        const { state } = wander(seed)
-        if (state.phase === "failed") return
-        // A rejected one counts: its end is certain, and the restart is scheduled then.
-        const alive = state.generations.some((one) => one.phase !== "draining")
-        const leaving = state.swap !== undefined || state.startRequest !== undefined
-        expect(alive || leaving || state.restarts.nextAt !== undefined).toBe(true)
-      }),
-      { numRuns: 3_000 }
-    )
-  })
+  it("keeps one generation serving at most, stays within the limit, and signals only what was launched", () =>
+    all((driver) => {
+      const { generations, serving, options: limits } = driver.state
+      expect(generations.filter((one) => one.phase === "serving").map((one) => one.id)).toEqual(
+        serving === undefined ? [] : [serving]
+      )
+      expect(
+        generations.filter((one) => one.exit === undefined && one.phase !== "rejected").length
+      ).toBeLessThanOrEqual(limits.generationLimit)
+      const launched = new Set(driver.events.flatMap((event) => (event._tag === "Launched" ? [event.generation] : [])))
+      for (const command of driver.log) if (command._tag === "Signal") expect(launched).toContain(command.generation)
+    }))
 
-  it("answers every request exactly once after a stop, and finishes once", () => {
-    fc.assert(
-      fc.property(histories, (seed) => {
-        const driver = wander(seed)
-        const failed = driver.state.phase === "failed"
-        driver.send({ _tag: "StopRequested", request: 99_999 })
-        for (let round = 0; round < 10 && driver.state.generations.length > 0; round++) {
-          for (const one of driver.state.generations) {
-            if (one.pid === undefined) driver.launched(one.id)
-            else if (one.exit === undefined) driver.end(one.id)
-            else driver.send({ _tag: "Gone", generation: one.id })
-          }
-        }
-        const asked = driver.events.flatMap((event) => ("request" in event ? [event.request] : []))
-        const answered = driver.log.flatMap((command) => (command._tag === "Answer" ? [command.request] : []))
-        expect([...answered].sort()).toEqual([...asked].sort())
-        if (!failed) expect(driver.log.filter((command) => command._tag === "Finish")).toHaveLength(1)
-      }),
-      { numRuns: 3_000 }
-    )
-  })
+  it("always has somebody who serves, starts, or is due to start", () =>
+    all(({ state }) => {
+      if (state.phase === "failed") return
+      // A rejected one counts: its end is certain, and the restart is scheduled then; so does one that is waited for.
+      const alive = state.generations.some((one) => one.phase !== "draining" || mode === "exclusive")
+      const leaving = state.swap !== undefined || state.startRequest !== undefined
+      expect(alive || leaving || state.restarts.nextAt !== undefined).toBe(true)
+    }))
 
-  it("gives the same commands when its events are replayed", () => {
-    fc.assert(
-      fc.property(histories, (seed) => {
-        const driver = wander(seed)
-        const start = Supervision.initial({ ...options, generationLimit: 3 }, { argv: ["v1"] })
-        expect(Supervision.replay(start, driver.events)).toEqual(driver.perEvent)
-      }),
-      { numRuns: 500 }
-    )
-  })
+  it("has no timer but of what is there", () =>
+    all((driver) => {
+      const { state, timers } = driver
+      for (const timer of timers.keys()) {
+        const [kind, id] = timer.split(":")
+        const generation = state.generations.find((one) => one.id === Number(id))
+        if (kind === "handoff") expect(state.swap?.handoff, timer).toBeDefined()
+        else if (kind === "stable") expect(state.serving, timer).toBeDefined()
+        else if (kind === "restart") expect(state.restarts.nextAt, timer).toBeDefined()
+        else if (kind === "grace") expect(["draining", "rejected"], timer).toContain(generation?.phase)
+        else expect(["launching", "starting"], timer).toContain(generation?.phase)
+      }
+    }))
+
+  it("comes to rest: whoever is asked to end ends, and a swap has its verdict", () =>
+    all((driver) => {
+      for (let round = 0; round < 40 && driver.state.phase !== "failed"; round++) {
+        driver.obey()
+        goOn(driver)
+      }
+      if (driver.state.phase === "failed") return
+      expect(driver.state).toMatchObject({ phase: "serving", swap: undefined })
+      expect(driver.state.generations.map((one) => one.id)).toEqual([driver.state.serving])
+      expect([...driver.timers.keys()].filter((timer) => timer !== "stable")).toEqual([])
+    }))
+
+  it("answers every request exactly once after a stop, finishes once, and leaves no timer", () =>
+    all((driver) => {
+      const failed = driver.state.phase === "failed"
+      driver.send({ _tag: "StopRequested", request: 99_999 })
+      driver.obey()
+      const asked = driver.events.flatMap((event) => ("request" in event ? [event.request] : []))
+      const answered = driver.log.flatMap((command) => (command._tag === "Answer" ? [command.request] : []))
+      expect([...answered].sort()).toEqual([...asked].sort())
+      if (!failed) expect(driver.log.filter((command) => command._tag === "Finish")).toHaveLength(1)
+      expect([...driver.timers.keys()]).toEqual([])
+      expect(driver.state).toMatchObject({ phase: "stopped", generations: [], swap: undefined })
+    }))
+
+  it("gives the same commands when its events are replayed", () =>
+    all((driver) => {
+      const start = Supervision.initial({ ...options, generationLimit: 3, mode }, { argv: ["v1"] })
+      expect(Supervision.replay(start, driver.events)).toEqual(driver.perEvent)
+    }))
 })
+
+/** After every event of histories in which all swaps are of one mode. */
+const always = (
+  mode: Wish,
+  check: (before: Supervision.State, after: Supervision.State, commands: ReadonlyArray<Supervision.Action>) => void
+) =>
+  fc.assert(
+    fc.property(histories, (seed) => {
+      const driver = wander(seed, mode, true)
+      let state = Supervision.initial(driver.state.options, { argv: ["v1"] })
+      for (const event of driver.events) {
+        const next = Supervision.step(state, event)
+        check(state, next.state, next.commands)
+        state = next.state
+      }
+    }),
+    { numRuns: 300 }
+  )
+
+it("a program that must not run twice never does when all its swaps are exclusive", () =>
+  always("exclusive", (_, { generations }) => expect(generations.length).toBeLessThanOrEqual(1)))
+
+it("nothing is started beside the two of a sealed swap", () =>
+  always("sealed", (before, after, commands) => {
+    if (before.swap?.handoff === undefined || after.swap?.id !== before.swap.id) return
+    for (const command of commands) if (command._tag === "Launch") expect(command.successor).toBe(true)
+  }))
