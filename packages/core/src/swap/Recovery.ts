@@ -92,7 +92,10 @@ interface Plan {
   readonly outcome?: SwapRecord["outcome"]
 }
 
-/** What is to become of the generations, without a sealed swap: whoever was on the way stays on the way. */
+/**
+ * What is to become of the generations, without a sealed swap. A new version that was not ready when its supervisor died is
+ * not taken for a good one, even if nobody else is left: it may be one that never gets ready.
+ */
 const plain = (document: Document, isAlive: (id: number | null) => boolean): Plan => {
   const { command, serving, swap } = document
   if (swap === null || swap.phase === "waiting" || swap.phase === "deciding" || swap.mode === null) {
@@ -103,19 +106,8 @@ const plain = (document: Document, isAlive: (id: number | null) => boolean): Pla
   }
   const { from, to, restored } = swap
   const back: Plan = { command, outcome: "rolled-back", rejected: to ?? undefined }
-  if (swap.mode === "overlap") {
-    if (isAlive(from)) return { ...back, serving: from ?? undefined }
-    if (swap.phase === "running" && isAlive(to)) {
-      return { command: swap.command, starting: to ?? undefined, outcome: "committed" }
-    }
-    return back
-  }
-  if (isAlive(from)) return back
-  if (isAlive(restored)) return { ...back, starting: restored ?? undefined }
-  if (swap.phase === "running" && isAlive(to)) {
-    return { command: swap.command, starting: to ?? undefined, outcome: "committed" }
-  }
-  return back
+  if (isAlive(from)) return swap.mode === "overlap" ? { ...back, serving: from ?? undefined } : back
+  return isAlive(restored) ? { ...back, starting: restored ?? undefined } : back
 }
 
 /** `undefined`: wait. */

@@ -303,7 +303,7 @@ describe("an overlap swap", () => {
     `
 running       1 2     1 serving, 2 rejected; rolled-back
 running       1       1 serving; rolled-back
-running       2       2 starting; committed
+running       2       2 rejected; rolled-back
 running       nobody  nobody; rolled-back
 rolling-back  1 2     1 serving, 2 rejected; rolled-back
 rolling-back  1       1 serving; rolled-back
@@ -318,10 +318,17 @@ rolling-back  nobody  nobody; rolled-back
     expect(recovered.generations[1]).toMatchObject({ phase: "rejected", accepted: true })
   })
 
-  it("that goes on with the new version makes the old command the one to roll back to", () => {
+  it("whose old version died with the supervisor starts that again: the new one may never get ready", () => {
     const generations = [generation(2, { phase: "starting" })]
     const recovered = go(documentOf({ generations, swap: swapOf({}) }), { 1: GONE, 2: LIVES })
-    expect(recovered.previous).toEqual({ command: { argv: ["v1"] }, notified: true })
+    expect(recovered.command).toEqual({ argv: ["v1"] })
+    const { commands } = Supervision.step(Supervision.initial(options, { argv: ["v1"] }), {
+      _tag: "StartRequested",
+      request: 1,
+      recovered,
+      at: 1_000
+    })
+    expect(commands).toContainEqual(expect.objectContaining({ _tag: "Launch", command: { argv: ["v1"] } }))
   })
 })
 
@@ -331,7 +338,7 @@ describe("an exclusive swap", () => {
     `
 clearing      1       1 draining; rolled-back; after 1
 clearing      nobody  nobody; rolled-back
-running       2       2 starting; committed
+running       2       2 rejected; rolled-back; after 2
 running       nobody  nobody; rolled-back
 rolling-back  2       2 rejected; rolled-back; after 2
 rolling-back  nobody  nobody; rolled-back
