@@ -227,6 +227,74 @@ describe("a supervisor on a simulated kernel", () => {
     }).pipe(Effect.provide(supervised({ command: ["/srv/hangs"] })))
   )
 
+  it.effect("replaces a program that must not run twice: the old one is gone before the new one starts", () =>
+    Effect.gen(function* () {
+      const supervisor = yield* started
+      const simulation = yield* Simulation
+      const swap = yield* Effect.forkChild(supervisor.swap({ argv: ["/srv/good", "2"] }))
+      yield* TestClock.adjust(200)
+      expect((yield* simulation.launched).length).toBe(1)
+      expect((yield* supervisor.status).generations).toMatchObject([{ id: 1, phase: "draining" }])
+      const { record } = yield* settle(Fiber.join(swap))
+      expect(record).toMatchObject({ outcome: "committed", mode: "exclusive", from: 1, to: 2, serving: 2 })
+      // 400 ms of drain, then 200 ms to be ready.
+      expect(record.durationMs).toBeGreaterThanOrEqual(600)
+      expect((yield* supervisor.status).generations.map((one) => one.id)).toEqual([2])
+      yield* stopped
+    }).pipe(Effect.provide(supervised({ mode: "exclusive" })))
+  )
+
+  it.effect("starts the old command again when the new version of such a program fails", () =>
+    Effect.gen(function* () {
+      const supervisor = yield* started
+      const { record, lastLines } = yield* failureOf("/srv/exits")
+      expect(record).toMatchObject({ mode: "exclusive", serving: 3, failure: { _tag: "Exited", status: { code: 3 } } })
+      expect(lastLines).toEqual(["no config", "giving up"])
+      const { generations, serving } = yield* supervisor.status
+      expect(generations).toMatchObject([{ id: 3, phase: "serving", command: ["/srv/good"] }])
+      expect(serving).toBe(3)
+      yield* stopped
+    }).pipe(Effect.provide(supervised({ mode: "exclusive" })))
+  )
+
+  it.effect("stops in the middle of an exclusive swap, and starts nothing more", () =>
+    Effect.gen(function* () {
+      const supervisor = yield* started
+      const simulation = yield* Simulation
+      const swap = yield* Effect.forkChild(Effect.flip(supervisor.swap({ argv: ["/srv/good", "2"] })))
+      yield* TestClock.adjust(100)
+      yield* stopped
+      const error = yield* settle(Fiber.join(swap))
+      expect(error.reason).toMatchObject({ report: { record: { failure: { _tag: "Stopping" }, serving: undefined } } })
+      expect(error.message).toContain("nothing serves")
+      expect((yield* simulation.launched).length).toBe(1)
+      expect((yield* supervisor.status).generations).toEqual([])
+    }).pipe(Effect.provide(supervised({ mode: "exclusive" })))
+  )
+
+  it.effect("says that it is stopping when it is started after a stop", () =>
+    Effect.gen(function* () {
+      const supervisor = yield* Supervisor
+      yield* settle(supervisor.stop)
+      const error = yield* settle(Effect.flip(supervisor.start))
+      expect(error).toMatchObject({ _tag: "StartError", generation: undefined, failure: { _tag: "Stopping" } })
+      expect(error.message).toBe("nothing was started: the supervisor was told to stop")
+      const simulation = yield* Simulation
+      expect(yield* simulation.launched).toEqual([])
+    }).pipe(Effect.provide(supervised()))
+  )
+
+  it.effect("says that it is stopping when it is stopped before its first generation serves", () =>
+    Effect.gen(function* () {
+      const supervisor = yield* Supervisor
+      const start = yield* Effect.forkChild(Effect.flip(supervisor.start))
+      yield* TestClock.adjust(50)
+      yield* stopped
+      const error = yield* settle(Fiber.join(start))
+      expect(error).toMatchObject({ _tag: "StartError", generation: 1, failure: { _tag: "Stopping" } })
+    }).pipe(Effect.provide(supervised()))
+  )
+
   it.effect("refuses a bad option before anything is bound or started", () =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(Layer.build(supervised({ generationLimit: 1 })))

@@ -1,7 +1,8 @@
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { request } from "node:http"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { fileURLToPath } from "node:url"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as FfiBackend from "@handoff/backend-ffi/FfiBackend"
 import * as Sealed from "@handoff/core/swap/Sealed"
@@ -216,4 +217,93 @@ describe("a supervisor of real processes", () => {
     }
     expect(Supervision.replay(Supervision.initial(options, { argv: command("v1") }), events)).toEqual(commands)
   }, 60_000)
+})
+
+describe("two supervisors in one process", () => {
+  it("with directories of their own know nothing of each other", () =>
+    run({ stateDirectory: join(directory, "one") }, (one, first) =>
+      Effect.gen(function* () {
+        yield* one.start
+        yield* Effect.promise(() =>
+          run({ stateDirectory: join(directory, "two"), command: command("w1") }, (two, second) =>
+            Effect.gen(function* () {
+              yield* two.start
+              yield* Effect.all([one.swap({ argv: command("v2") }), two.swap({ argv: command("w2") })], {
+                concurrency: 2
+              })
+              expect((yield* answer(first)).version).toBe("v2")
+              expect((yield* answer(second)).version).toBe("w2")
+              yield* two.stop
+              expect(existsSync(join(directory, "two", "state.json"))).toBe(false)
+            })
+          )
+        )
+        expect((yield* answer(first)).version).toBe("v2")
+        expect((yield* one.swap({ argv: command("v3") })).record.outcome).toBe("committed")
+      })
+    ))
+
+  it("with one directory: the second is refused, naming the process that has it", () => {
+    const stateDirectory = join(directory, "shared")
+    return run({ stateDirectory }, (one, first) =>
+      Effect.gen(function* () {
+        yield* one.start
+        const second = run({ stateDirectory }, () => Effect.void)
+        const error = yield* Effect.flip(Effect.tryPromise({ try: () => second, catch: (cause) => cause as Error }))
+        expect(error.message).toContain(`${stateDirectory}: is in use by another supervisor, process ${process.pid}`)
+        expect((yield* answer(first)).version).toBe("v1")
+      })
+    )
+  })
+})
+
+const DAEMON = fileURLToPath(new URL("../../../test/fault/Daemon.ts", import.meta.url))
+
+describe("a supervisor of a daemon that owns data", () => {
+  it("leaks no descriptor and no file over 100 swaps that fail in all ways, and the next one commits", async () => {
+    const data = join(directory, "data")
+    mkdirSync(data)
+    const state = join(directory, "sealed")
+    const daemon = [process.execPath, "--conditions=@handoff/source", DAEMON]
+    const environment = { HANDOFF_DATA_DIR: data }
+    const count = () => readdirSync("/proc/self/fd").length
+    await run({ command: daemon, environment, stateDirectory: state, settleMs: 20 }, (supervisor, address) =>
+      Effect.gen(function* () {
+        yield* supervisor.start
+        const failing = (change: Readonly<Record<string, string>>, argv: ReadonlyArray<string> = daemon) =>
+          Effect.flip(supervisor.swap({ argv, environment: change }, { mode: "sealed" }))
+        const { pid } = yield* answer(address)
+        yield* failing({ HANDOFF_TEST_UNHEALTHY: "1" })
+        yield* failing({}, ["no-such-program"])
+        const before = count()
+        for (let swap = 0; swap < 94; swap++) {
+          const error = yield* failing({}, ["no-such-program"])
+          expect(error.message).toContain("generation 1 keeps serving")
+        }
+        const reasons: Array<string> = []
+        for (const change of [
+          { HANDOFF_CRASH_AT: "n-before-handshake" },
+          { HANDOFF_CRASH_AT: "n-after-handshake" },
+          { HANDOFF_CRASH_AT: "n-after-begin" },
+          { HANDOFF_CRASH_AT: "n-before-announce-ready" },
+          { HANDOFF_TEST_OPEN_FAILS: "1" },
+          { HANDOFF_TEST_UNHEALTHY: "1" }
+        ]) {
+          const { reason } = yield* failing(change)
+          const failure = reason._tag === "RolledBack" ? reason.report.record.failure : undefined
+          reasons.push(failure?._tag === "HandoffFailed" ? failure.reason._tag : String(failure?._tag))
+        }
+        expect(reasons.at(0)).toBe("Exited")
+        expect(reasons.at(-1)).toBe("Unhealthy")
+        expect((yield* answer(address)).pid).toBe(pid)
+        yield* Effect.promise(() => expect.poll(count, { timeout: 10_000 }).toBeLessThanOrEqual(before))
+        expect((yield* supervisor.status).generations.map((one) => one.id)).toEqual([1])
+        expect(readdirSync(state).filter((name) => name.startsWith("notify-"))).toEqual(["notify-1.sock"])
+        expect(readdirSync(state).filter((name) => name.startsWith("generation-")).length).toBeLessThanOrEqual(6)
+        expect((yield* supervisor.swap()).record).toMatchObject({ outcome: "committed", mode: "sealed", from: 1 })
+        const opened = readFileSync(join(data, "generations"), "utf8").trim().split("\n")
+        expect(opened.at(-1)).toBe(`open ${(yield* answer(address)).pid}`)
+      })
+    )
+  }, 120_000)
 })
