@@ -1,5 +1,5 @@
 /**
- * `npm run bench`: every figure beside its goal. `-- --json` prints JSON instead, `-- --only launch,planning,swaps,starts`
+ * `npm run bench`: every figure beside its goal. `-- --json` prints JSON instead, `-- --only launch,planning,swaps,starts,sealed`
  * chooses.
  *
  * A comparison is a ratio within one run, both sides taking turns. A missed goal is said, it does not fail the run: the
@@ -13,6 +13,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ readonly run: () => Promi
   planning: () => import("./planning.ts"),
   starts: () => import("./starts.ts"),
   swaps: () => import("./swaps.ts"),
+  sealed: () => import("./sealed.ts"),
   launch: () => import("./launch.ts")
 }
 
