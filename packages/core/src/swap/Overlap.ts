@@ -40,6 +40,8 @@ export const fail = (draft: Draft.Draft, swap: Swap, failure: Failure): void => 
   }
   Draft.set(draft, { swap: { ...swap, phase: "rolling-back" } })
   Draft.reject(draft, generation, failure)
+  // A program that must not run twice is started again when the rejected one is gone.
+  if (swap.wish === "exclusive") return
   if (draft.state.serving === undefined && draft.state.phase === "recovering") Draft.scheduleRestart(draft)
 }
 

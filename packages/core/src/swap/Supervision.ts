@@ -585,6 +585,8 @@ const launched = (
     Draft.setTimer(draft, `settle:${generation.id}`, draft.state.options.readiness.settleMs)
   }
   Draft.emit(draft, { _tag: "Watch", generation: generation.id, everyMs: Draft.WATCH_STARTING_MS })
+  // A program may be quicker than the news of its start.
+  if (generation.notified) learned(draft, generation.id, { _tag: "Notified" })
 }
 
 const launchFailed = (draft: Draft.Draft, generation: Generation, detail: string): void => {

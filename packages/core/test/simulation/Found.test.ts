@@ -1,0 +1,66 @@
+/**
+ * What the explorer found in the machines, each as the shortest history that showed it.
+ */
+import * as Sealed from "@handoff/core/swap/Sealed"
+import * as Supervision from "@handoff/core/swap/Supervision"
+import { expect, it } from "vitest"
+
+const options: Supervision.Options = {
+  readiness: { policy: "auto", timeoutMs: 30_000, settleMs: 250 },
+  graceMs: 25_000,
+  rejectGraceMs: 2_000,
+  stopSignal: "SIGTERM",
+  generationLimit: 3,
+  backoff: { initialMs: 100, factor: 2, maxMs: 1_000, resetAfterMs: 60_000 },
+  listeners: 1,
+  historyLimit: 5,
+  mode: "exclusive",
+  handoff: Sealed.defaults,
+  instance: "test"
+}
+
+type Body = Supervision.Event extends infer E ? (E extends unknown ? Omit<E, "at"> : never) : never
+
+/** The commands of each event. */
+const run = (mode: Supervision.Options["mode"], ...events: ReadonlyArray<Body>) => {
+  let state = Supervision.initial({ ...options, mode }, { argv: ["v1"] })
+  const commands = events.map((event) => {
+    const step = Supervision.step(state, { ...event, at: 0 } as Supervision.Event)
+    state = step.state
+    return step.commands
+  })
+  return { state, commands, last: commands.at(-1) ?? [] }
+}
+
+const launched = (generation: number): Body => ({ _tag: "Launched", generation, pid: 100 + generation })
+
+it("a program that is ready before its start is known serves", () => {
+  const { state } = run(
+    "overlap",
+    { _tag: "StartRequested", request: 1 },
+    { _tag: "Notified", generation: 1 },
+    launched(1)
+  )
+  expect(state.serving).toBe(1)
+  expect(state.mustNotify).toBe(true)
+})
+
+it("a program that must not run twice is not started beside one that was given up", () => {
+  const history: ReadonlyArray<Body> = [
+    { _tag: "StartRequested", request: 1 },
+    launched(1),
+    { _tag: "Notified", generation: 1 },
+    { _tag: "Exited", generation: 1, status: { _tag: "Unknown" } },
+    { _tag: "Gone", generation: 1 },
+    { _tag: "SwapRequested", request: 2, command: { argv: ["v2"] }, handoffId: "" },
+    launched(2),
+    { _tag: "AbortRequested", request: 3 }
+  ]
+  const timers = (commands: ReadonlyArray<Supervision.Action>) =>
+    commands.flatMap((one) => (one._tag === "SetTimer" ? [one.timer] : []))
+  expect(timers(run("exclusive", ...history).last)).not.toContain("restart")
+  const gone = run("exclusive", ...history, { _tag: "Gone", generation: 2 })
+  expect(timers(gone.last)).toContain("restart")
+  // Any other program need not wait: clients do.
+  expect(timers(run("overlap", ...history).last)).toContain("restart")
+})
