@@ -25,6 +25,7 @@ const Generation = Schema.Struct({
   process: Schema.NullOr(Schema.Struct({ pid: Schema.Int, startTime: Schema.Number, bootId: Schema.String })),
   launchedAt: Schema.Number,
   readyAt: Schema.NullOr(Schema.Number),
+  asked: Schema.optionalKey(Schema.Boolean),
   notified: Schema.Boolean,
   handoffSocket: Schema.Literals(["unknown", "none", "served"])
 })

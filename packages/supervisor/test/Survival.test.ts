@@ -5,12 +5,17 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import { join } from "node:path"
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
+import * as FfiBackend from "@handoff/backend-ffi/FfiBackend"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import { describe, expect, it } from "vitest"
 import { startLoad } from "../../../test/support/Load.ts"
 import { type ManagedProcesses, managedProcesses } from "../../../test/support/ManagedProcesses.ts"
 import { isAlive } from "../../../test/support/ProcessTable.ts"
 import { temporaryDirectory } from "../../../test/support/TemporaryDirectory.ts"
 import { requireRoot, requireTool } from "../../../test/support/Tools.ts"
+import { Supervisor } from "../src/Supervisor.ts"
 import { fetchFrom, type Name, nameIn } from "./SurvivalHarness.ts"
 
 const root = requireRoot()
@@ -285,10 +290,10 @@ describe("killed in the middle", () => {
     }
   )
 
-  scenario("of an overlap swap whose old version died as well: the new one serves", async (name) => {
+  scenario("of an overlap swap whose old version died as well: its command is started again", async (name) => {
     const first = await name.start(name.server("v1"), { args: ["--ready", "accepting"] })
     const { pid } = await fetchFrom(first.port)
-    const swap = first.swap("--", ...name.server("v2", 4_000))
+    const swap = first.swap("--", ...name.server("v2", 60_000))
     await expect.poll(() => name.read().generations.map((one) => one.phase), { timeout: 10_000 }).toContain("starting")
     const next = pidOf(name, 2)
     await first.kill()
@@ -296,55 +301,112 @@ describe("killed in the middle", () => {
     process.kill(pid, "SIGKILL")
     await gone(pid)
     const second = await name.start(name.server("v1"), { args: ["--ready", "accepting"] })
-    expect(await fetchFrom(second.port)).toEqual({ version: "v2", pid: next })
+    expect((await fetchFrom(second.port)).version).toBe("v1")
+    await gone(next)
+    expect((await second.status()).swaps).toMatchObject([{ outcome: "rolled-back" }])
+  })
+
+  /** Generation 1 has got its stop signal, and that is written down. */
+  const isAsked = (name: Name) =>
+    expect
+      .poll(() => name.read().generations[0], { timeout: 10_000 })
+      .toMatchObject({ id: 1, phase: "draining", asked: true })
+
+  scenario("of a drain: what the old version still answers is answered", async (name) => {
+    const first = await name.start(name.server("v1"), { args: QUICK })
+    const slow = fetchFrom(first.port, "/slow?9000", 30_000)
+    await expect
+      .poll(async () => (await first.status()).generations[0]?.connections, { timeout: 10_000 })
+      .toBeGreaterThan(0)
+    expect((await first.swap("--", ...name.server("v2"))).code).toBe(0)
+    await isAsked(name)
+    await first.kill()
+    const second = await name.start(name.server("v2"), { args: QUICK })
+    expect((await slow).version).toBe("v1")
+    expect(second.run.output().stderr).toMatch(/generation 1 lives on as process \d+ \(draining\)/)
+    await expect
+      .poll(async () => (await second.status()).generations.map((one) => one.id), { timeout: 10_000 })
+      .toEqual([2])
   })
 
   scenario(
     "of an exclusive swap, while the old version ends: it is waited for, then its command runs again",
     async (name) => {
       const args = ["--mode", "exclusive", ...QUICK]
-      const first = await name.start(name.server("v1", 0, 3_000), { args })
+      const first = await name.start(name.server("v1", 0, 60_000), { args })
       const { pid } = await fetchFrom(first.port)
       const swap = first.swap("--", ...name.server("v2"))
-      await expect.poll(() => name.read().swap?.phase, { timeout: 10_000 }).toBe("clearing")
+      await isAsked(name)
       await first.kill()
       await swap
       const second = name.begin(name.server("v1"), { args })
-      await second.line(/generation 1 lives on as process \d+ \(draining\)/)
-      await second.line(/generation 2 starts/, 20_000)
-      expect(isAlive(pid)).toBe(false)
-      await second.line(/serves on/)
-      expect(name.read()).toMatchObject({ serving: 2, swap: null, command: { argv: name.server("v1", 0, 3_000) } })
+      await second.line(/generation 1 lives on as process \d+ \(draining\)/, 30_000)
+      await new Promise((resolve) => setTimeout(resolve, 500))
+      expect(second.output().stderr).not.toContain("generation 2")
+      process.kill(pid, "SIGKILL")
+      await second.line(/serves on/, 30_000)
+      expect(name.read()).toMatchObject({ serving: 2, swap: null, command: { argv: name.server("v1", 0, 60_000) } })
     }
   )
 
-  scenario("of an exclusive swap, while the new version starts: it goes on with that", async (name) => {
-    const args = ["--mode", "exclusive", "--ready", "accepting"]
-    const first = await name.start(name.server("v1"), { args })
-    const swap = first.swap("--", ...name.server("v2", 4_000))
-    await expect
-      .poll(() => name.read().generations.map((one) => `${one.id} ${one.phase}`), { timeout: 10_000 })
-      .toEqual(["2 starting"])
-    const next = pidOf(name, 2)
+  scenario(
+    "of an exclusive swap, while the new version starts: that is ended, then the old command runs",
+    async (name) => {
+      const args = ["--mode", "exclusive", "--ready", "accepting"]
+      const first = await name.start(name.server("v1"), { args })
+      const swap = first.swap("--", ...name.server("v2", 60_000))
+      await expect
+        .poll(() => name.read().generations.map((one) => `${one.id} ${one.phase}`), { timeout: 10_000 })
+        .toEqual(["2 starting"])
+      const next = pidOf(name, 2)
+      await first.kill()
+      await swap
+      const second = await name.start(name.server("v1"), { args })
+      expect(isAlive(next)).toBe(false)
+      expect((await fetchFrom(second.port)).version).toBe("v1")
+      expect((await second.status()).swaps).toMatchObject([{ mode: "exclusive", outcome: "rolled-back" }])
+    }
+  )
+
+  scenario("of its stop: what must not run twice is waited for before it is started again", async (name) => {
+    const args = ["--mode", "exclusive", ...QUICK]
+    const first = await name.start(name.server("v1", 0, 60_000), { args })
+    const { pid } = await fetchFrom(first.port)
+    process.kill(first.run.pid, "SIGTERM")
+    await isAsked(name)
     await first.kill()
-    await swap
-    const second = await name.start(name.server("v1"), { args })
-    expect(await fetchFrom(second.port)).toEqual({ version: "v2", pid: next })
-    expect((await second.status()).swaps).toMatchObject([{ mode: "exclusive", outcome: "committed" }])
+    const second = name.begin(name.server("v1"), { args })
+    await second.line(/generation 1 lives on as process \d+ \(draining\)/, 30_000)
+    await new Promise((resolve) => setTimeout(resolve, 500))
+    expect(second.output().stderr).not.toContain("generation 2")
+    process.kill(pid, "SIGKILL")
+    await second.line(/serves on/, 30_000)
   })
 
   scenario(
-    "of its stop, by which a daemon that owns data is still ending: no other is started beside it",
+    "of its own start, or stopped before it: what it has found stays written down, and lives on",
     async (name) => {
-      const first = await name.start(name.server("v1", 0, 3_000), { args: ["--mode", "exclusive", ...QUICK] })
+      const first = await name.start(name.server("v1"), { args: QUICK })
       const { pid } = await fetchFrom(first.port)
-      process.kill(first.run.pid, "SIGTERM")
-      await expect.poll(() => name.read().generations[0]?.phase, { timeout: 10_000 }).toBe("draining")
       await first.kill()
-      const second = name.begin(name.server("v1"), { args: ["--mode", "exclusive", ...QUICK] })
-      await second.line(/generation 2 starts/, 20_000)
-      expect(isAlive(pid)).toBe(false)
-      await second.line(/serves on/)
+      const before = name.read()
+      const layer = Supervisor.layer({
+        listeners: { http: `127.0.0.1:${first.port}` },
+        command: name.server("v1"),
+        stateDirectory: name.directory,
+        onOutput: () => undefined
+      }).pipe(Layer.provide(FfiBackend.layer), Layer.provide(NodeFileSystem.layer))
+      const program = Effect.gen(function* () {
+        const supervisor = yield* Supervisor
+        const refused = yield* Effect.flip(supervisor.swap())
+        expect(refused.message).toBe("the supervisor has not been started")
+        expect(name.read()).toEqual(before)
+        yield* supervisor.stop
+      })
+      await Effect.runPromise(Effect.provide(program, layer))
+      expect(name.read()).toEqual(before)
+      const second = await name.start(name.server("v1"), { args: QUICK })
+      expect((await fetchFrom(second.port)).pid).toBe(pid)
     }
   )
 })

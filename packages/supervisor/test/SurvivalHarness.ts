@@ -14,7 +14,10 @@ const CONDITION = "--conditions=@handoff/source"
 const MAIN = fileURLToPath(new URL("../src/cli/main.ts", import.meta.url))
 const DAEMON = fileURLToPath(new URL("../../../test/fault/Daemon.ts", import.meta.url))
 
-/** Serves on every listener it has. Its arguments: version, delay before it serves, delay between SIGTERM and its end. */
+/**
+ * Serves on every listener it has. Its arguments: version, delay before it serves, delay between SIGTERM and its end. A
+ * second SIGTERM ends it at once, as it does many programs.
+ */
 const SERVER = `
 const http = require("node:http")
 const [version, readyAfter = "0", endAfter = "0"] = process.argv.slice(2)
@@ -24,14 +27,14 @@ const serve = () => {
     const server = http.createServer((request, response) => {
       if (request.url.startsWith("/say?")) console.log(request.url.slice(5))
       if (stopping) response.setHeader("connection", "close")
-      response.end(JSON.stringify({ version, pid: process.pid }))
+      const wait = request.url.startsWith("/slow?") ? Number(request.url.slice(6)) : 0
+      setTimeout(() => response.end(JSON.stringify({ version, pid: process.pid })), wait)
     })
     server.listen({ fd: 3 + index })
     return server
   })
   let stopping = false
-  process.on("SIGTERM", () => {
-    if (stopping) return
+  process.once("SIGTERM", () => {
     stopping = true
     setTimeout(() => {
       let open = servers.length

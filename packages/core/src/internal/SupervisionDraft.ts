@@ -69,6 +69,7 @@ export const launch = (draft: Draft, command: Command, mustNotify: boolean, succ
     launchedAt: draft.at,
     readyAt: undefined,
     stoppingAt: undefined,
+    asked: false,
     readiness: readiness.state,
     notified: false,
     accepted: false,
@@ -101,7 +102,7 @@ const clearStartTimers = (draft: Draft, generation: Generation): void => {
 
 const requestStop = (draft: Draft, generation: Generation, graceMs: number): void => {
   if (generation.pid === undefined) return
-  if (generation.exit === undefined) {
+  if (generation.exit === undefined && !generation.asked) {
     emit(draft, { _tag: "Signal", generation: generation.id, signal: draft.state.options.stopSignal, to: "process" })
   }
   setTimer(draft, `grace:${generation.id}`, graceMs)

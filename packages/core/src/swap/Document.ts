@@ -34,6 +34,8 @@ export interface SavedGeneration {
   /** Milliseconds since 1970. */
   readonly launchedAt: number
   readonly readyAt: number | null
+  /** It has got its stop signal. Absent: perhaps not. */
+  readonly asked?: boolean
   readonly notified: boolean
   readonly handoffSocket: Generation["handoffSocket"]
 }
@@ -111,6 +113,7 @@ const saveGeneration = (generation: Generation): SavedGeneration => ({
   process: generation.identity ?? null,
   launchedAt: generation.launchedAt,
   readyAt: generation.readyAt ?? null,
+  ...(generation.asked ? { asked: true } : {}),
   notified: generation.notified,
   handoffSocket: generation.handoffSocket
 })

@@ -172,6 +172,7 @@ const restoreGeneration = (
     launchedAt: saved.launchedAt,
     readyAt: saved.readyAt ?? undefined,
     stoppingAt: undefined,
+    asked: saved.asked === true,
     readiness: readiness.state,
     notified: saved.notified,
     accepted,

@@ -121,6 +121,8 @@ export interface Generation {
   readonly launchedAt: number
   readonly readyAt: number | undefined
   readonly stoppingAt: number | undefined
+  /** It has got its stop signal. Not again, should another supervisor take it over: a second one ends many programs at once. */
+  readonly asked: boolean
   readonly readiness: Readiness.State
   /** Whether it ever sent READY=1. */
   readonly notified: boolean
@@ -262,6 +264,8 @@ export type Event = { readonly at: number } & (
       readonly connections: number
     }
   | { readonly _tag: "HandoffSocketSeen"; readonly generation: number; readonly served: boolean }
+  /** The stop signal was sent to its process. */
+  | { readonly _tag: "Asked"; readonly generation: number }
   | { readonly _tag: "Exited"; readonly generation: number; readonly status: ExitStatus }
   | { readonly _tag: "Gone"; readonly generation: number }
   /** Something happened on the channels of a sealed swap. */
@@ -438,6 +442,8 @@ const happened = (
       }
       if (event.served) learned(draft, generation.id, { _tag: "HandoffSocketServed" })
       return SwapDraft.decide(draft, generation.id)
+    case "Asked":
+      return Draft.patch(draft, generation.id, { asked: true })
     case "Exited":
       return exited(draft, generation, event.status)
     case "Gone":

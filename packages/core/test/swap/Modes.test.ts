@@ -679,6 +679,21 @@ describe("a supervisor that follows one that died", () => {
     })
   })
 
+  it("does not signal again what was asked to stop, and kills it when its grace is over", () => {
+    const before = new Driver().serving()
+    before.swap(2)
+    ready2(before, 2)
+    expect(before.signals(1)).toEqual(["SIGTERM process"])
+    const unsure = after(before, { 1: {}, 2: {} })
+    expect(unsure.signals(1)).toEqual(["SIGTERM process"])
+    before.send({ _tag: "Asked", generation: 1 })
+    const driver = after(before, { 1: {}, 2: {} })
+    driver.pass(24_999)
+    expect(driver.signals(1)).toEqual([])
+    driver.pass(1)
+    expect(driver.signals(1)).toEqual(["SIGKILL group"])
+  })
+
   it("tells the swap that was cut short, and counts on", () => {
     const before = sealed("sealing")
     const driver = after(before, { 1: {}, 2: {} })

@@ -139,7 +139,12 @@ export const make = Effect.fnUntraced(function* (setup: Setup) {
   const signal = (command: Extract<Supervision.Action, { readonly _tag: "Signal" }>) => {
     const process = running.get(command.generation)?.process
     if (process === undefined) return Effect.void
-    return Effect.ignore(command.to === "group" ? process.signalGroup(command.signal) : process.signal(command.signal))
+    if (command.to === "group") return Effect.ignore(process.signalGroup(command.signal))
+    const { generation } = command
+    const sent = Effect.map(process.signal(command.signal), (delivered) => {
+      if (delivered) send({ _tag: "Asked", generation })
+    })
+    return Effect.ignore(sent)
   }
 
   const watch = (generation: number, everyMs: number) => {
