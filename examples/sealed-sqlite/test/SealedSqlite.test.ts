@@ -2,7 +2,7 @@
  * The service under writing clients while it is swapped, well and badly, by the real command. Which misfortune comes when,
  * what each client asks, and when a swap is aborted follow from one seed: `SEED=7 npx vitest run examples/sealed-sqlite`.
  */
-import { writeFileSync } from "node:fs"
+import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { random, shuffle } from "@handoff/core/testing/Arbitraries"
@@ -83,7 +83,7 @@ const unwaited = (data: string, { answered }: Memory): ReadonlyArray<number> => 
 }
 
 it("20 swaps, most of them unlucky, lose no write, fail no request and never have two writers", {
-  timeout: 90_000
+  timeout: 180_000
 }, async () => {
   const seed = Number(process.env.SEED ?? Date.now() % 100_000)
   const next = random(seed)
@@ -115,4 +115,10 @@ it("20 swaps, most of them unlucky, lose no write, fail no request and never hav
   expect(audit(data, memory), story).toEqual({ ...UNDAMAGED, unaccounted: SLOW_CLIENTS })
   expect(unwaited(data, memory).slice(1), story).toEqual([])
   expect(processes.alive()).toEqual([])
+})
+
+it("docs/sealed.md shows the lines of the daemon as they are", () => {
+  const server = readFileSync(join(EXAMPLE, "server.ts"), "utf8")
+  const lines = server.slice(server.indexOf("const store"), server.indexOf("console.log"))
+  expect(readFileSync(join(EXAMPLE, "..", "..", "docs", "sealed.md"), "utf8")).toContain(lines)
 })
