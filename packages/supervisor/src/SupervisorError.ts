@@ -5,13 +5,21 @@
 
 import { formatExit } from "@handoff/core/backend/Launcher"
 import * as Sealed from "@handoff/core/swap/Sealed"
-import type { Failure, Refusal } from "@handoff/core/swap/Supervision"
+import type { Failure, Refusal, SwapRecord } from "@handoff/core/swap/Supervision"
 import * as Data from "effect/Data"
 import type { SwapReport } from "./Supervisor.ts"
 
 /** `after 1.5 s`, `after 20 ms`. */
 export const formatDuration = (milliseconds: number): string =>
   milliseconds >= 1000 ? `${(milliseconds / 1000).toFixed(1)} s` : `${Math.round(milliseconds)} ms`
+
+/** What was seen of a generation that was not ready, or why it may not have been seen. */
+const seen = ({ accepting, expected }: Extract<Failure, { readonly _tag: "NotReady" }>): string => {
+  if (accepting) return "; it was seen accepting"
+  return expected.includes("accept")
+    ? "; a server on poll or select can't be seen: for it there is --ready settle:2s"
+    : ""
+}
 
 /** One clause that says why a generation did not come to serve. */
 export const formatFailure = (failure: Failure): string => {
@@ -21,7 +29,7 @@ export const formatFailure = (failure: Failure): string => {
     case "Exited":
       return `it ${formatExit(failure.status)} ${formatDuration(failure.afterMs)} after its start, before it was ready`
     case "NotReady":
-      return `it was not ready ${formatDuration(failure.afterMs)} after its start (waited for ${failure.expected}${failure.accepting ? "; it was seen accepting" : ""})`
+      return `it was not ready ${formatDuration(failure.afterMs)} after its start (waited for ${failure.expected}${seen(failure)})`
     case "Aborted":
       return `it was aborted by request after ${formatDuration(failure.afterMs)}`
     case "Stopping":
@@ -69,6 +77,14 @@ export class StartError extends Data.TaggedError("StartError")<{
   }
 }
 
+/** Who serves after a rollback. An exclusive one has ended the old generation, and started its command again as another. */
+const keptBy = ({ from, serving }: SwapRecord): string => {
+  if (serving === undefined) return "nothing serves"
+  return from === undefined || from === serving
+    ? `generation ${serving} keeps serving`
+    : `generation ${serving} serves, with the command of generation ${from}`
+}
+
 /** A swap that did not commit. */
 export class SwapError extends Data.TaggedError("SwapError")<{
   readonly reason:
@@ -79,10 +95,11 @@ export class SwapError extends Data.TaggedError("SwapError")<{
     const reason = this.reason
     if (reason._tag === "Refused") return formatRefusal(reason.refusal)
     const { record } = reason.report
-    const kept = record.serving === undefined ? "nothing serves" : `generation ${record.serving} keeps serving`
     const why = record.failure === undefined ? "" : `: ${formatFailure(record.failure)}`
+    // A sealed swap may end before anything was started.
+    const rejected = record.to === undefined ? "" : `: generation ${record.to} was rejected`
     const cut = record.cut > 0 ? `; ${record.cut} connection${record.cut === 1 ? " was" : "s were"} cut` : ""
-    return `rolled back after ${formatDuration(record.durationMs)}, ${kept}: generation ${record.to ?? "?"} was rejected${why}${cut}`
+    return `rolled back after ${formatDuration(record.durationMs)}, ${keptBy(record)}${rejected}${why}${cut}`
   }
 }
 

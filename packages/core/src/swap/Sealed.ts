@@ -430,7 +430,7 @@ export const step = (state: State, event: Event): Step => {
 export const explain = (failure: Failure): string => {
   switch (failure._tag) {
     case "Unreachable":
-      return `the incumbent's handoff socket could not be reached: ${failure.detail}`
+      return `the serving generation's handoff socket could not be reached, and a sealed swap needs one: ${failure.detail}`
     case "WrongPeer":
       return failure.expected === undefined
         ? `process ${failure.pid} answers on the handoff socket, which is not of the serving generation`

@@ -148,7 +148,9 @@ export const differences = (
   return [
     ...(sameCommand
       ? []
-      : [`the command line says ${command.join(" ")}, kept is ${kept.join(" ")}: swap to change it`]),
+      : [
+          `the command line says ${command.join(" ")}, kept is ${kept.join(" ")}: swap to change it, \`handoff swap -- ${command.join(" ")}\``
+        ]),
     ...dropped.map(
       (one) => `listener "${one.name}" (${one.address}) is not on the command line: it goes with the next swap`
     ),
