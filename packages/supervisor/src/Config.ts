@@ -116,14 +116,17 @@ const distance = (one: string, other: string): number => {
   return previous[other.length] ?? 0
 }
 
-const nearest = (key: string, known: ReadonlyArray<string>): string =>
-  known.reduce((best, next) => (distance(key, next) < distance(key, best) ? next : best))
+/** The known key that was meant, or all of them when none is alike. */
+const advice = (key: string, known: ReadonlyArray<string>): string => {
+  const nearest = known.reduce((best, next) => (distance(key, next) < distance(key, best) ? next : best))
+  return distance(key, nearest) <= key.length / 2 ? `did you mean ${nearest}?` : `known are ${known.join(", ")}`
+}
 
 const checkKeys = (table: Table, known: ReadonlyArray<string>, prefix = ""): Read<void> => {
   const unknown = Object.keys(table).find((key) => !known.includes(key))
   return unknown === undefined
     ? Result.succeed(undefined)
-    : fail(`${prefix}${unknown}`, `is not a known key; did you mean ${nearest(unknown, known)}?`)
+    : fail(`${prefix}${unknown}`, `is not a known key; ${advice(unknown, known)}`)
 }
 
 const text =
