@@ -111,7 +111,7 @@ export const prepare = Effect.fnUntraced(function* (directory: string) {
     return yield* refuse(base, { _tag: "NotPrivate", detail: `belongs to user ${around.uid}, not to us (${uid})` })
   }
   if ((around.mode & 0o022) !== 0 && (around.mode & 0o1000) === 0) {
-    return yield* refuse(base, { _tag: "NotPrivate", detail: "can be written by others" })
+    return yield* refuse(base, { _tag: "NotPrivate", detail: "can be written by others (chmod go-w)" })
   }
   yield* attempt(directory, () => mkdir(directory, { recursive: true, mode: 0o700 }))
   const own = yield* attempt(directory, () => lstat(directory))

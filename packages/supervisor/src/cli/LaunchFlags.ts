@@ -39,11 +39,13 @@ export const program = Argument.String("program").pipe(
   Argument.variadic()
 )
 
-export const mode = Flag.Literals("mode", Mode.WISHES).pipe(
-  Flag.withDescription(
-    "auto: as the serving version shows; sealed: the old one gives its data away first; overlap: old and new side by side; exclusive: the old one stops first"
+/** @param fallback what holds without the option, in words */
+export const mode = (fallback: string) =>
+  Flag.Literals("mode", Mode.WISHES).pipe(
+    Flag.withDescription(
+      `auto: as the serving version shows; sealed: the old one gives its data away first; overlap: old and new side by side; exclusive: the old one stops first (${fallback})`
+    )
   )
-)
 
 export const flags = {
   config: path("config", "A configuration file (TOML); options given here win over it").pipe(Flag.optional),
@@ -53,12 +55,15 @@ export const flags = {
     Flag.withMetavar("NAME=ADDR"),
     Flag.atLeast(0)
   ),
-  mode: mode.pipe(Flag.withDefault("auto")),
-  controlSocket: path("control-socket", "Sealed: where the program serves its handoff socket").pipe(Flag.optional),
+  mode: mode("auto").pipe(Flag.withDefault("auto")),
+  controlSocket: path(
+    "control-socket",
+    "Sealed: where the program serves its handoff socket (handoff.sock in the state directory)"
+  ).pipe(Flag.optional),
   drainGrace: optionalDuration("drain-grace", "Sealed: how long the old version may drain before it seals (25s)"),
   deadline: optionalDuration("deadline", "Sealed: how long a swap may take in all (60s)"),
   ready: parsed("ready", OptionText.ready).pipe(
-    Flag.withDescription("When a version counts as ready: auto, notify, accepting or settle:DUR"),
+    Flag.withDescription("When a version counts as ready: auto, notify, accepting or settle:DUR (auto)"),
     Flag.withMetavar("HOW"),
     Flag.withDefault({ policy: "auto" } satisfies OptionText.Ready as OptionText.Ready)
   ),
@@ -70,7 +75,7 @@ export const flags = {
     Flag.withDefault("SIGTERM")
   ),
   output: Flag.Literals("output", ["log", "inherit", "null"]).pipe(
-    Flag.withDescription("Where output goes: log (a file each, followed here), inherit (ours) or null"),
+    Flag.withDescription("Where output goes: log (a file each, followed here), inherit (ours) or null (log)"),
     Flag.withDefault("log")
   ),
   generations: parsed("generations", OptionText.generationLimit).pipe(

@@ -4,7 +4,7 @@
  * Each supervisor has a directory of its name under the state directory: `<state dir>/<name>/admin.sock`. Whether it runs is
  * found out by connecting, never from a pid file: pids are used again.
  */
-import { readdir } from "node:fs/promises"
+import { access, constants, readdir } from "node:fs/promises"
 import { tmpdir, userInfo } from "node:os"
 import { join, resolve as resolvePath } from "node:path"
 import * as Effect from "effect/Effect"
@@ -46,6 +46,15 @@ export const running = (stateDirectory: string): Effect.Effect<ReadonlyArray<str
     return states.filter(({ state }) => state === "live").map(({ name }) => name)
   })
 
+/** The directory is there, but not for this user. */
+const isForbidden = (directory: string): Effect.Effect<boolean> =>
+  Effect.promise(() =>
+    access(directory, constants.R_OK | constants.X_OK).then(
+      () => false,
+      (error: NodeJS.ErrnoException) => error.code === "EACCES"
+    )
+  )
+
 export interface Found {
   readonly name: string
   readonly path: string
@@ -59,6 +68,13 @@ export const find = Effect.fnUntraced(function* (stateDirectory: string, name: s
   }
   const names = yield* running(stateDirectory)
   const [only] = names
+  if (only === undefined && (yield* isForbidden(stateDirectory))) {
+    return yield* new CommandExit({
+      code: Code.noSupervisor,
+      text: `${stateDirectory} may not be read by this user`,
+      hint: "ask as the user who started the supervisor, or say where it is with --state-dir"
+    })
+  }
   if (only === undefined || name !== undefined) {
     const others = only === undefined ? "" : `; there ${names.length === 1 ? "is" : "are"} ${names.join(", ")}`
     const which = name === undefined ? "no supervisor runs" : `no supervisor named "${name}" runs`

@@ -88,7 +88,7 @@ const ask = (resource: "swap" | "rollback", body?: unknown) =>
 export const swap = Command.make(
   "swap",
   {
-    mode: mode.pipe(Flag.optional),
+    mode: mode("that of run").pipe(Flag.optional),
     env,
     directory: Flag.String("working-directory").pipe(
       Flag.withAlias("C"),
