@@ -37,6 +37,10 @@ interface Running {
   readonly scope: Scope.Closeable
 }
 
+/** An event that changes nothing but lets a state be written that could not be: the next one may be far. */
+const SAVE_AGAIN = "save"
+const SAVE_AGAIN_MS = 1_000
+
 /** A generation that was running before this supervisor. Its scope is the engine's from now on. */
 export interface Adopted extends Running {
   readonly generation: number
@@ -180,6 +184,9 @@ export const make = Effect.fnUntraced(function* (setup: Setup) {
       yield* PubSub.publish(notices, { _tag: "StateNotSaved", detail, at: now() })
     }
     unsaved = detail
+    if (detail === undefined) return yield* FiberMap.remove(timers, SAVE_AGAIN)
+    const again = Effect.sync(() => send({ _tag: "TimerFired", timer: SAVE_AGAIN }))
+    yield* FiberMap.run(timers, SAVE_AGAIN, Effect.andThen(Effect.sleep(SAVE_AGAIN_MS), again))
   })
 
   const carryOut = (command: Supervision.Action): Effect.Effect<unknown, never, GenerationLauncher.Requirements> => {
