@@ -71,6 +71,8 @@ export class Machine<State, Event, Command> {
   }
 }
 
+const SMALL = 1 << 20
+
 /** Numbers for values: equal values get equal numbers. */
 export class Numbers {
   readonly #byText = new Map<string, number>()
@@ -85,11 +87,18 @@ export class Numbers {
       this.#byObject.set(value, number)
       return number
     }
-    return this.#ofText(typeof value === "string" ? value : textOf(value), value)
+    if (typeof value === "string") return this.#ofText(value, value)
+    if (typeof value === "number") return this.#ofNumber(value)
+    return this.#ofText(textOf(value), value)
   }
 
   value(number: number): unknown {
     return this.#values[number]
+  }
+
+  #ofNumber(value: number): number {
+    if (value >= 0 && value < SMALL && Number.isInteger(value)) return -1 - value
+    return this.#ofText(`#${value}`, value)
   }
 
   #ofText(text: string, value: unknown): number {

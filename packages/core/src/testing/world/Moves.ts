@@ -171,6 +171,9 @@ const runningSupervisor = (world: World, offer: Offer): void => {
       offer("call", party, "timer restart; the launch fails", (draft) => fireSupervisor(draft, timerName, "launch"))
     }
   }
+  if (supervisor.unsaved) {
+    offer("fair", party, "saves again", (draft) => S.feed(draft, "save", { _tag: "TimerFired", timer: "save", at: 0 }))
+  }
   userMoves(world, offer)
 }
 
@@ -299,7 +302,7 @@ const sealedMoves = (world: World, process: Process, offer: Offer, settings: Set
   for (const timer of process.timers) {
     const timerName = Timers.nameOf(timer)
     if (!Timers.isPoll(timerName)) continue
-    const isFree = timerName === "publish" || world.lock === 0 || S.listenerIn(world) !== pid
+    const isFree = timerName === "publish" || world.lock === 0 || (phase !== undefined && isReplaced(world, pid))
     offer(isFree ? "fair" : "idle", party, `timer ${timerName}`, (draft) => Sealed.fire(draft, pid, timerName))
   }
   const choices = process.memory === undefined ? [] : settings.daemon.work(process.memory, world.disk)
@@ -307,6 +310,11 @@ const sealedMoves = (world: World, process: Process, offer: Offer, settings: Set
     const about = choices[choice]?.acknowledges ?? choices[choice]?.refuses ?? choice
     offer("fair", party, `works on ${about} (${choice})`, (draft) => Sealed.work(draft, pid, choice))
   }
+}
+
+const isReplaced = (world: World, pid: number): boolean => {
+  const listener = S.listenerIn(world)
+  return listener !== undefined && listener !== pid
 }
 
 const hookFaults = (world: World, process: Process, hook: string, offer: Offer): void => {

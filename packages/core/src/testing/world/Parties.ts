@@ -44,6 +44,7 @@ export class Machines {
   /** `machine phase event`, for every step that was ever taken. */
   readonly rows = new Set<string>()
   readonly #documents = new Map<Supervision.State, Document.Document>()
+  readonly #decisions = new Map<Document.Document, Map<string, Supervision.Recovered | undefined>>()
   readonly #byText = new Map<string, Document.Document>()
   readonly #settings: Settings
 
@@ -86,7 +87,19 @@ export class Machines {
     return this.successor.intern(Successor.initial({ ...Successor.defaults, pid, buildId: NO_BUILD }))
   }
 
-  /** One object for equal documents; undefined: the file is removed. */
+  /** What was decided in this situation before, or is now. */
+  decided(
+    document: Document.Document,
+    situation: string,
+    decide: () => Supervision.Recovered | undefined
+  ): Supervision.Recovered | undefined {
+    const known = this.#decisions.get(document) ?? new Map<string, Supervision.Recovered | undefined>()
+    this.#decisions.set(document, known)
+    if (!known.has(situation)) known.set(situation, decide())
+    return known.get(situation)
+  }
+
+  /** One object for equal documents; undefined: the file is removed, since nobody has to know what was. */
   documentOf(state: Supervision.State): Document.Document | undefined {
     if (state.phase === "stopped" || state.phase === "failed") return undefined
     const known = this.#documents.get(state)

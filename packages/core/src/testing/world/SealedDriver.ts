@@ -159,7 +159,8 @@ const incumbentCommand = (draft: Draft, pid: number, command: Incumbent.Command,
       return true
     case "Exit": {
       if (blown(draft, pid)) return false
-      if (command.why === "resume-failed") excuse(draft, pid)
+      if (command.why === "committed" || command.why === "replaced") leave(draft, pid)
+      excuse(draft, pid)
       const process = processOf(draft, pid)
       if (process !== undefined && !draft.settings.policies.removesOwnPathOnly) draft.world.path = 0
       if (process !== undefined) endProcess(draft, pid)
@@ -172,6 +173,14 @@ const incumbentCommand = (draft: Draft, pid: number, command: Incumbent.Command,
       clearTimer(draft, pid, command.timer)
       return true
   }
+}
+
+/** Whoever leaves for another to serve must leave somebody who does, or is about to, unless a fault has just hit it. */
+const leave = (draft: Draft, pid: number): void => {
+  const { world } = draft
+  if (world.lock !== 0 && world.lock !== pid && processOf(draft, world.lock)?.open === true) return
+  if (world.excused.some((one) => one > pid && processOf(draft, one) === undefined)) return
+  breaks(draft, "6 the incumbent serves on", `process ${pid} leaves, and nobody else has the data open`)
 }
 
 const successorCommand = (
@@ -261,8 +270,10 @@ const writeDisk = (draft: Draft, process: Process, disk: unknown): void => {
   draft.world.disk = disk
 }
 
+/** Requests that were never answered belonged to the state that was closed, and fail. */
 const openState = (draft: Draft, pid: number): void => {
-  setProcess(draft, pid, { memory: draft.settings.daemon.open(draft.world.disk), open: true })
+  for (const write of processOf(draft, pid)?.requests ?? []) setWrite(draft, write, "failed")
+  setProcess(draft, pid, { memory: draft.settings.daemon.open(draft.world.disk), open: true, requests: [] })
   if (draft.world.lock !== pid) breaks(draft, "1 one holder of the data", `process ${pid} opens without the lock`)
 }
 
@@ -320,6 +331,7 @@ export const endHook = (draft: Draft, pid: number, end: End): void => {
       // From disk after a seal, never from memory; a state that was not sealed is open still.
       if (process.open) setProcess(draft, pid, { memory: draft.settings.daemon.resume(process.memory) })
       else openState(draft, pid)
+      if (draft.settings.policies.reclaimsPath) draft.world.path = pid
       setProcess(draft, pid, { accepting: true })
       return feed(draft, pid, "RE", { _tag: "Resumed" })
   }
@@ -393,6 +405,9 @@ export const take = (draft: Draft, pid: number): void => {
 
 export const fire = (draft: Draft, pid: number, timer: string, failing = false): void => {
   clearTimer(draft, pid, timer)
+  // It takes the supervisor's silence for the word. A supervisor that is only slow does not know, and may give up a
+  // successor that serves, when the incumbent has left to it.
+  if (timer === "word") for (const one of draft.world.processes) excuse(draft, one.pid)
   feed(draft, pid, `T${timer}`, { _tag: "TimerFired", timer } as Queued["event"], failing)
 }
 

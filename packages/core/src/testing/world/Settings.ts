@@ -30,6 +30,8 @@ export interface Policies {
   readonly numbersSwaps: boolean
   /** A daemon that ends removes the handoff socket's path only if it leads to itself. */
   readonly removesOwnPathOnly: boolean
+  /** An incumbent that resumes takes the handoff socket's path back from a successor that had taken it. */
+  readonly reclaimsPath: boolean
   /** Commands of the daemons in the order of the machine. */
   readonly order: (commands: ReadonlyArray<{ readonly _tag: string }>) => ReadonlyArray<{ readonly _tag: string }>
 }
@@ -46,6 +48,7 @@ export const shipped: Policies = {
   adoptsListeners: true,
   numbersSwaps: true,
   removesOwnPathOnly: true,
+  reclaimsPath: true,
   order: (commands) => commands
 }
 

@@ -96,6 +96,8 @@ const save = (draft: Draft, failing: Failing): boolean => {
     return false
   }
   world.document = document
+  // A start that failed is told to its caller, and the next one begins anew.
+  if (document === undefined) world.promised = 0
   if (settings.policies.syncs) world.durable = document
   return true
 }
@@ -371,9 +373,12 @@ export const look = (draft: Draft, patient: boolean): void => {
     const pid = pidOf(id)
     sightings.set(id, { alive: true, holdsLock: world.lock === pid, answers: answering === pid })
   }
-  const decision = settings.policies.recovery(found, sightings, optionsOf(settings.mode), 0, patient)
-  if (decision._tag === "Wait") return
+  const name = [...sightings].map(([id, { holdsLock, answers }]) => `${id}${holdsLock ? "L" : ""}${answers ? "A" : ""}`)
+  const recovered = draft.machines.decided(document, `${name} ${patient}`, () => {
+    const decision = settings.policies.recovery(found, sightings, optionsOf(settings.mode), 0, patient)
+    return decision._tag === "Wait" ? undefined : decision.recovered
+  })
+  if (recovered === undefined) return
   setSupervisor(draft, { life: "running" })
-  const { recovered } = decision
   feed(draft, `start ${draft.machines.numbers.of(recovered)}`, { _tag: "StartRequested", request: 0, recovered, at: 0 })
 }
