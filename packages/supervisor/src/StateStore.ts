@@ -83,6 +83,8 @@ export interface StateStore {
   readonly load: Effect.Effect<Loaded>
   /** Writes it if it is not what was written last. */
   readonly save: (document: Document.Document) => Effect.Effect<void, FileError>
+  /** Writes again what was written last: whether it can be done. */
+  readonly rewrite: Effect.Effect<void, FileError>
   /** Nothing is left that anybody would have to look for. */
   readonly clear: Effect.Effect<void>
 }
@@ -123,6 +125,7 @@ export const make = Effect.fnUntraced(function* (directory: string) {
       )
     })
 
+  const rewrite = Effect.suspend(() => (written === undefined ? Effect.void : files.replace(path, written)))
   const clear = Effect.ignore(fileSystem.remove(path, { force: true }))
-  return { path, load, save, clear } satisfies StateStore
+  return { path, load, save, rewrite, clear } satisfies StateStore
 })

@@ -347,6 +347,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     adopted,
     gone,
     save,
+    canSave: store.rewrite,
     record: options.record
   }).pipe(Scope.provide(engineScope))
   const processes = yield* Processes

@@ -115,6 +115,22 @@ describe("the document of a supervisor", () => {
       })
     ))
 
+  it("is written again to find out whether it can be", () =>
+    within((store) =>
+      Effect.gen(function* () {
+        yield* store.rewrite
+        expect(yield* store.load).toEqual({ _tag: "None" })
+        const [document] = documents()
+        if (document !== undefined) yield* store.save(document)
+        const { ino } = statSync(store.path)
+        yield* store.rewrite
+        expect(statSync(store.path).ino).not.toBe(ino)
+        rmSync(store.path)
+        mkdirSync(join(store.path, "in-the-way"), { recursive: true })
+        expect(yield* Effect.flip(store.rewrite)).toMatchObject({ _tag: "FileError", path: store.path })
+      })
+    ))
+
   it("is not there before the first save, and not after clear", () =>
     within((store) =>
       Effect.gen(function* () {

@@ -415,6 +415,7 @@ describe("a state directory that can't be written", () => {
   for (const mode of ["overlap", "exclusive"]) {
     scenario(`refuses swaps with the reason while the old version serves on (${mode})`, async (name) => {
       const first = await name.start(name.server("v1"), { args: ["--mode", mode, ...QUICK] })
+      const { pid } = await fetchFrom(first.port)
       const state = join(name.directory, "state.json")
       rmSync(state)
       // Nobody, not even root, can rename a file over a directory that is not empty.
@@ -422,7 +423,7 @@ describe("a state directory that can't be written", () => {
       const refused = await first.swap("--", ...name.server("v2"))
       expect(refused.code).not.toBe(0)
       expect(refused.stdout + refused.stderr).toMatch(/its start could not be written down: .*state\.json: E[A-Z]+/)
-      expect((await fetchFrom(first.port)).version).toBe("v1")
+      expect(await fetchFrom(first.port)).toEqual({ version: "v1", pid })
       expect(first.run.output().stderr).toMatch(/the state could not be saved: .*state\.json: E[A-Z]+/)
       rmSync(state, { recursive: true })
       expect((await first.swap("--", ...name.server("v2"))).code).toBe(0)

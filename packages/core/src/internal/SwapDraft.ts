@@ -10,7 +10,7 @@
 import * as Exclusive from "../swap/Exclusive.ts"
 import type { Mode } from "../swap/Mode.ts"
 import * as Overlap from "../swap/Overlap.ts"
-import type { Command, Swap, SwapRecord } from "../swap/Supervision.ts"
+import type { Command, Failure, Swap, SwapRecord } from "../swap/Supervision.ts"
 import * as SealedSwap from "./SealedSwap.ts"
 import * as Draft from "./SupervisionDraft.ts"
 
@@ -22,8 +22,11 @@ export interface Wish {
   readonly handoffId: string
 }
 
-/** Begins a swap, or leaves it waiting. The caller has made sure that no other runs. */
-export const request = (draft: Draft.Draft, { mode, ...wish }: Wish): void => {
+/**
+ * Begins a swap, or leaves it waiting. The caller has made sure that no other runs. One that could not be written down
+ * (`unsaved`) ends at once: its generations would be found by nobody, should the supervisor die.
+ */
+export const request = (draft: Draft.Draft, { mode, ...wish }: Wish, unsaved: string | undefined): void => {
   const id = draft.state.nextSwap
   const swap: Swap = {
     ...wish,
@@ -40,7 +43,9 @@ export const request = (draft: Draft.Draft, { mode, ...wish }: Wish): void => {
   }
   Draft.set(draft, { swap, nextSwap: id + 1 })
   Draft.tell(draft, { _tag: "SwapRequested", swap: id, kind: wish.kind, command: wish.command })
-  proceed(draft)
+  if (unsaved === undefined) return proceed(draft)
+  const failure: Failure = { _tag: "LaunchFailed", detail: `its start could not be written down: ${unsaved}` }
+  end(draft, swap, { outcome: "rolled-back", evidence: undefined, failure, cut: 0, killed: false })
 }
 
 const blocker = (draft: Draft.Draft): Swap["waitingFor"] => {

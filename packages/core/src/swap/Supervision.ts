@@ -237,12 +237,15 @@ export type Event = { readonly at: number } & (
       readonly mode?: Wish
       /** For a sealed swap. */
       readonly handoffId: string
+      /** Why nothing can be written down now, if that was found out before. */
+      readonly unsaved?: string
     }
   | {
       readonly _tag: "RollbackRequested"
       readonly request: number
       readonly mode?: Wish
       readonly handoffId: string
+      readonly unsaved?: string
     }
   | { readonly _tag: "AbortRequested"; readonly request: number }
   | { readonly _tag: "StopRequested"; readonly request: number }
@@ -511,7 +514,7 @@ const swapRequested = (
   command: Command | undefined
 ): void => {
   const { phase, swap, options } = draft.state
-  const { request, handoffId, mode = options.mode } = wish
+  const { request, handoffId, mode = options.mode, unsaved } = wish
   const refuse = (refusal: Refusal) => Draft.answer(draft, request, { _tag: "Refused", refusal })
   if (phase === "stopping") return refuse({ _tag: "Stopping" })
   if (phase === "starting") return refuse({ _tag: "Starting" })
@@ -520,7 +523,7 @@ const swapRequested = (
     return refuse({ _tag: "AlreadySwapping", swap: swap.id, sinceMs: draft.at - swap.requestedAt })
   }
   if (command === undefined) return refuse({ _tag: "NoPrevious" })
-  SwapDraft.request(draft, { kind, request, command, mode, handoffId })
+  SwapDraft.request(draft, { kind, request, command, mode, handoffId }, unsaved)
 }
 
 /** Gives the running swap up. */

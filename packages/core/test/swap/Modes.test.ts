@@ -397,6 +397,15 @@ describe("an exclusive swap", () => {
     expect(driver.launches()).toEqual(["1 v1", "2 v1"])
   })
 
+  it("that can't be written down ends before the old generation is touched", () => {
+    const driver = new Driver({ mode: "exclusive" }).serving()
+    driver.send({ _tag: "SwapRequested", request: 2, handoffId: HANDOFF, unsaved: "state.json: ENOSPC" })
+    expect(verdict(driver, 2)).toBe("rolled-back LaunchFailed, 1 serves")
+    expect(driver.record(2).failure).toMatchObject({ detail: expect.stringContaining("ENOSPC") })
+    expect(driver.signals(1)).toEqual([])
+    atRest(driver)
+  })
+
   const failures: ReadonlyArray<readonly [string, string, (driver: Driver) => void]> = [
     ["exits", "Exited", (driver) => driver.end(2, { code: 3 })],
     ["is not ready in time", "NotReady", (driver) => driver.pass(30_000)],

@@ -54,6 +54,8 @@ export interface Setup {
   readonly gone: ReadonlyArray<number>
   /** Writes the state down, before the commands that came with it are carried out. */
   readonly save: (state: Supervision.State) => Effect.Effect<void, { readonly message: string }>
+  /** Fails with what keeps the state from being written down. */
+  readonly canSave: Effect.Effect<void, { readonly message: string }>
   readonly record: ((event: Supervision.Event, commands: ReadonlyArray<Supervision.Action>) => void) | undefined
 }
 
@@ -223,9 +225,19 @@ export const make = Effect.fnUntraced(function* (setup: Setup) {
     }
   }
 
+  /** An exclusive swap begins with the end of what serves: whether the rest can be written down is found out before. */
+  const examine = (event: Supervision.Event): Effect.Effect<Supervision.Event> => {
+    if (event._tag !== "SwapRequested" && event._tag !== "RollbackRequested") return Effect.succeed(event)
+    if ((event.mode ?? state.options.mode) !== "exclusive") return Effect.succeed(event)
+    return Effect.match(setup.canSave, {
+      onSuccess: () => event,
+      onFailure: ({ message }) => ({ ...event, unsaved: message })
+    })
+  }
+
   const loop = Effect.forever(
     Effect.gen(function* () {
-      const event = yield* Queue.take(queue)
+      const event = yield* Effect.flatMap(Queue.take(queue), examine)
       const before = state.swap
       const next = Supervision.step(state, event)
       state = next.state
