@@ -290,14 +290,25 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const store = yield* StateStore.make(directory)
   const loaded = yield* store.load
   const found = loaded._tag === "Found" ? yield* Adoption.find(loaded.document) : undefined
-  const listeners = yield* Listeners.open(options.listeners, found)
+  const damage =
+    loaded._tag === "Damaged"
+      ? `the state of the supervisor before this one could not be read and is set aside as ${loaded.movedTo}: ${loaded.detail}`
+      : undefined
+  const listeners = yield* Listeners.open(options.listeners, found).pipe(
+    // Whoever holds the address may well be what the document would have told of.
+    Effect.mapError((error) =>
+      damage === undefined ? error : new SetupError({ subject: error.subject, detail: `${error.detail}; ${damage}` })
+    )
+  )
   const output = yield* OutputLog.make({
     how: options.output ?? "log",
     directory,
     onLine: options.onOutput ?? ((generation, line) => process.stdout.write(`[gen ${generation}] ${line}\n`))
   })
   const instance = randomBytes(8).toString("hex")
-  const handoffSocket = options.sealed?.controlSocket ?? `${directory}/handoff.sock`
+  const wanted = options.sealed?.controlSocket ?? `${directory}/handoff.sock`
+  // What runs serves it where it was told to.
+  const handoffSocket = found !== undefined && found.living.length > 0 ? found.document.handoffSocket : wanted
   const facts: Document.Facts = {
     name: options.name ?? "default",
     supervisor: { pid: process.pid, version: VERSION, instance },
@@ -312,11 +323,10 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const limits = machineOptions(options, listeners.length, instance)
   const recovered = found === undefined ? undefined : yield* Adoption.decide(found, limits, handoffSocket)
   const remarks = [
-    ...(loaded._tag === "Damaged"
-      ? [
-          `the state of the supervisor before this one could not be read and is set aside as ${loaded.movedTo}: ${loaded.detail}`
-        ]
-      : []),
+    ...(damage === undefined ? [] : [damage]),
+    ...(handoffSocket === wanted
+      ? []
+      : [`the handoff socket stays at ${handoffSocket}, not ${wanted}, as long as anything runs that was told so`]),
     ...(found === undefined || recovered === undefined
       ? []
       : Adoption.differences(recovered, options.command, found, facts.listeners))

@@ -158,6 +158,31 @@ describe("the next one", () => {
     expect((await fetchFrom(first.port)).version).toBe("v1")
   })
 
+  scenario("keeps the handoff socket where the daemon that runs was told to serve it, and says so", async (name) => {
+    const first = await name.start(name.daemon)
+    const { pid } = await fetchFrom(first.port)
+    await first.kill()
+    const elsewhere = join(name.directory, "elsewhere.sock")
+    const second = await name.start(name.daemon, { args: ["--control-socket", elsewhere] })
+    expect(second.run.output().stderr).toContain(`handoff.sock, not ${elsewhere}, as long as anything runs`)
+    const swapped = await second.swap()
+    expect(swapped.code, swapped.stdout + swapped.stderr).toBe(0)
+    expect((await second.status()).swaps).toMatchObject([{ outcome: "committed", mode: "sealed" }])
+    expect((await fetchFrom(second.port)).pid).not.toBe(pid)
+  })
+
+  scenario("that finds a damaged document and the address held says both", async (name) => {
+    const first = await name.start(name.server("v1"), { args: QUICK })
+    const { pid } = await fetchFrom(first.port)
+    await first.kill()
+    writeFileSync(join(name.directory, "state.json"), "{ torn")
+    const { code, stderr } = await name.begin(name.server("v1"), { listen: `127.0.0.1:${first.port}` }).ended
+    expect(code).not.toBe(0)
+    expect(stderr).toMatch(new RegExp(`\\b${pid}\\b`))
+    expect(stderr).toContain("state.json.damaged-1")
+    expect((await fetchFrom(first.port)).pid).toBe(pid)
+  })
+
   scenario("sets a damaged document aside, reports it, and starts", async (name) => {
     const first = await name.start(name.server("v1"), { args: QUICK })
     const { pid } = await fetchFrom(first.port)
