@@ -23,8 +23,8 @@ export interface Excuses {
   readonly disturb: () => () => void
   /** Answers may wait until then. */
   readonly putOff: (until: number) => void
-  /** Processes with so many connections are about to be killed. */
-  readonly killed: (connections: number) => void
+  /** Processes with so many connections are about to be killed; to be told, by the function that this gives, when they are gone. */
+  readonly killed: (connections: number) => () => void
   /** Nobody will hold the listener, until the function is called that this gives. */
   readonly vacant: () => () => void
   /** Whether nobody had to hold the listener at some moment since this was last asked. */
@@ -46,7 +46,7 @@ const CUTS = new Set(["ECONNRESET", "EPIPE", "cut"])
 const REFUSALS = new Set([...CUTS, "ECONNREFUSED"])
 
 export const excuses = (now: () => number = clock): Excuses => {
-  const kills: Array<{ readonly at: number; left: number }> = []
+  const kills: Array<{ readonly at: number; gone: number; left: number }> = []
   const vacancies: Array<{ readonly from: number; until: number }> = []
   let asked = Number.NEGATIVE_INFINITY
   let holds = 0
@@ -82,7 +82,12 @@ export const excuses = (now: () => number = clock): Excuses => {
     putOff,
     killed: (connections) => {
       putOff(now())
-      kills.push({ at: now(), left: connections })
+      const kill = { at: now(), gone: Number.POSITIVE_INFINITY, left: connections }
+      kills.push(kill)
+      return () => {
+        kill.gone = now()
+        putOff(now())
+      }
     },
     vacant: () => {
       const vacancy = { from: now(), until: Number.POSITIVE_INFINITY }
@@ -102,7 +107,7 @@ export const excuses = (now: () => number = clock): Excuses => {
       const isVacant = vacancies.some((vacancy) => at >= vacancy.from && begun <= vacancy.until)
       if (isVacant && REFUSALS.has(error)) return "nobody held the listener"
       const kill = CUTS.has(error)
-        ? kills.find((one) => one.left > 0 && begun <= one.at + LATE && at >= one.at)
+        ? kills.find((one) => one.left > 0 && begun <= one.gone + LATE && at >= one.at)
         : undefined
       if (kill === undefined) return undefined
       kill.left -= 1

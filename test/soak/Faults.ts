@@ -17,6 +17,7 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { promisify } from "node:util"
 import { pick, type Random, shuffle } from "@handoff/core/testing/Arbitraries"
 import type { ManagedProcesses } from "../support/ManagedProcesses.ts"
+import { isAlive } from "../support/ProcessTable.ts"
 import { findTool } from "../support/Tools.ts"
 import type { Chronicle } from "./Chronicle.ts"
 import type { Gate } from "./Gate.ts"
@@ -66,15 +67,18 @@ const signal = (pid: number, name: NodeJS.Signals): void => {
   }
 }
 
-/** Kills processes that are still ours; gives whether they were all there. */
-const kill = ({ processes, service, struck }: Case, pids: ReadonlyArray<number>): boolean => {
+/** Kills processes that are still ours and waits for their end; gives whether they were all there. */
+const kill = async ({ processes, service, struck }: Case, pids: ReadonlyArray<number>): Promise<boolean> => {
   const alive = new Set(processes.alive())
   const victims = pids.filter((pid) => alive.has(pid))
   for (const pid of victims) signal(pid, "SIGSTOP")
   const connections = victims.map((pid) => connectionsOf(pid, service.port)).reduce((sum, each) => sum + each, 0)
-  service.excuses.killed(connections)
+  const gone = service.excuses.killed(connections)
   struck(`SIGKILL to ${victims.join(" and ")}, with ${connections} connections`)
   for (const pid of victims) signal(pid, "SIGKILL")
+  // A process that gets no processor time to die in holds its connections for so long.
+  while (victims.some(isAlive)) await sleep(5)
+  gone()
   return victims.length === pids.length
 }
 
@@ -107,14 +111,14 @@ const killSupervisor = async (one: Case): Promise<boolean> => {
   const pid = await victimOf(one, "supervisor")
   if (pid === undefined) return false
   const replaced = one.service.replaced()
-  kill(one, [pid])
+  await kill(one, [pid])
   await replaced
   return true
 }
 
 const killGeneration = async (one: Case, who: Who): Promise<boolean> => {
   const pid = await victimOf(one, who)
-  return pid !== undefined && kill(one, [pid])
+  return pid !== undefined && (await kill(one, [pid]))
 }
 
 /** With both gone nobody may be left to hold the listener. */
@@ -124,7 +128,7 @@ const killBoth = async (one: Case): Promise<boolean> => {
   if (incumbent === undefined || supervisor === undefined) return false
   const taken = one.service.excuses.vacant()
   const replaced = one.service.replaced()
-  kill(one, [supervisor, incumbent])
+  await kill(one, [supervisor, incumbent])
   await replaced
   taken()
   return true

@@ -186,7 +186,9 @@ export const soak = async (options: Options, interrupted: AbortSignal): Promise<
         ],
         environment: { VERSION: "first", HANDOFF_TEST_IDLE_GRACE_MS: "1000", ...data?.variables }
       },
-      (what) => end.wrong("a supervisor lives until it is killed", what)
+      (what) => {
+        if (!end.isOver()) end.wrong("a supervisor lives until it is killed", what)
+      }
     )
     const told = { processes, diary, wrong: end.wrong }
     subjects.push(useService(service, data, told, { failed, longestMs }, () => causeOf(name)))
