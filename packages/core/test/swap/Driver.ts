@@ -1,5 +1,7 @@
 /** The supervision machine driven by hand, for the tests of its modes. */
 import type { Message } from "@handoff/core/protocol/Message"
+import * as Document from "@handoff/core/swap/Document"
+import * as Recovery from "@handoff/core/swap/Recovery"
 import * as Sealed from "@handoff/core/swap/Sealed"
 import * as Supervision from "@handoff/core/swap/Supervision"
 
@@ -199,3 +201,31 @@ export const ready = (healthzOk = true): Message => ({
   healthzOk,
   advertisedRevisionPerShard: [7n]
 })
+
+/** The supervisor after the one that the driver is: it finds these alive, and goes on from what was written down. */
+export const after = (
+  before: Driver,
+  alive: Readonly<Record<number, Partial<Recovery.Sighting>>>,
+  change: Partial<Supervision.Options> = {}
+): Driver => {
+  const document = Document.of(before.state, {
+    name: "default",
+    supervisor: { pid: 1, version: "0", instance: "before" },
+    handoffSocket: "/run/handoff.sock",
+    listeners: []
+  })
+  const sightings = new Map(
+    Object.entries(alive).map(([id, sighting]) => [
+      Number(id),
+      { alive: true, holdsLock: false, answers: false, ...sighting }
+    ])
+  )
+  const read = JSON.parse(JSON.stringify(document)) as Document.Document
+  const limits = { ...options, ...before.state.options, ...change }
+  const decision = Recovery.decide(read, sightings, limits, before.at, false)
+  if (decision._tag === "Wait") throw new Error("it waits")
+  const next = new Driver(limits, ["of the command line"])
+  next.at = before.at + 500
+  next.send({ _tag: "StartRequested", request: 1, recovered: decision.recovered })
+  return next
+}

@@ -1,9 +1,6 @@
-import * as Document from "@handoff/core/swap/Document"
-import * as Recovery from "@handoff/core/swap/Recovery"
 import type * as Sealed from "@handoff/core/swap/Sealed"
-import type * as Supervision from "@handoff/core/swap/Supervision"
 import { describe, expect, it } from "vitest"
-import { Driver, HANDOFF, options, ready } from "./Driver.ts"
+import { after, Driver, HANDOFF, ready } from "./Driver.ts"
 
 const looks = (driver: Driver): ReadonlyArray<number> =>
   driver.log.flatMap((one) => (one._tag === "LookForHandoffSocket" ? [one.generation] : []))
@@ -526,34 +523,6 @@ describe("an exclusive swap", () => {
     expect([...driver.timers.keys()]).toEqual([])
   })
 })
-
-/** The supervisor after the one that the driver is: it finds these alive, and goes on from what was written down. */
-const after = (
-  before: Driver,
-  alive: Readonly<Record<number, Partial<Recovery.Sighting>>>,
-  change: Partial<Supervision.Options> = {}
-): Driver => {
-  const document = Document.of(before.state, {
-    name: "default",
-    supervisor: { pid: 1, version: "0", instance: "before" },
-    handoffSocket: "/run/handoff.sock",
-    listeners: []
-  })
-  const sightings = new Map(
-    Object.entries(alive).map(([id, sighting]) => [
-      Number(id),
-      { alive: true, holdsLock: false, answers: false, ...sighting }
-    ])
-  )
-  const read = JSON.parse(JSON.stringify(document)) as Document.Document
-  const limits = { ...options, ...before.state.options, ...change }
-  const decision = Recovery.decide(read, sightings, limits, before.at, false)
-  if (decision._tag === "Wait") throw new Error("it waits")
-  const next = new Driver(limits, ["of the command line"])
-  next.at = before.at + 500
-  next.send({ _tag: "StartRequested", request: 1, recovered: decision.recovered })
-  return next
-}
 
 describe("a supervisor that follows one that died", () => {
   it("serves at once with what serves, by the command it runs, and looks for its handoff socket", () => {

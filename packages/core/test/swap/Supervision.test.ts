@@ -2,7 +2,7 @@ import type { Wish } from "@handoff/core/swap/Mode"
 import * as Supervision from "@handoff/core/swap/Supervision"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import { Driver, HANDOFF, options, ready } from "./Driver.ts"
+import { after, Driver, HANDOFF, options, ready } from "./Driver.ts"
 
 describe("starting", () => {
   it("serves once the first generation said READY=1, and answers how long it took", () => {
@@ -471,6 +471,18 @@ const wander = (seed: ReadonlyArray<readonly [kind: number, choice: number]>, mo
 /** Long ones: what is rare takes many steps. */
 const histories = fc.array(fc.tuple(fc.nat(9), fc.nat(1_000)), { minLength: 1, maxLength: 80, size: "max" })
 
+/** Whoever is asked to end ends, whatever is awaited comes: in the end one serves, and nothing else is there. */
+const comesToRest = (driver: Driver): void => {
+  for (let round = 0; round < 40 && driver.state.phase !== "failed"; round++) {
+    driver.obey()
+    goOn(driver)
+  }
+  if (driver.state.phase === "failed") return
+  expect(driver.state).toMatchObject({ phase: "serving", swap: undefined })
+  expect(driver.state.generations.map((one) => one.id)).toEqual([driver.state.serving])
+  expect([...driver.timers.keys()].filter((timer) => timer !== "stable")).toEqual([])
+}
+
 describe.each(modes)("any order of events, by default %s", (mode) => {
   const all = (check: (driver: Driver) => void, onlyThat = false) =>
     fc.assert(
@@ -514,17 +526,24 @@ describe.each(modes)("any order of events, by default %s", (mode) => {
       }
     }))
 
-  it("comes to rest: whoever is asked to end ends, and a swap has its verdict", () =>
-    all((driver) => {
-      for (let round = 0; round < 40 && driver.state.phase !== "failed"; round++) {
-        driver.obey()
-        goOn(driver)
-      }
-      if (driver.state.phase === "failed") return
-      expect(driver.state).toMatchObject({ phase: "serving", swap: undefined })
-      expect(driver.state.generations.map((one) => one.id)).toEqual([driver.state.serving])
-      expect([...driver.timers.keys()].filter((timer) => timer !== "stable")).toEqual([])
-    }))
+  it("comes to rest: whoever is asked to end ends, and a swap has its verdict", () => all(comesToRest))
+
+  it("is gone on with by the next supervisor from wherever the last one died, and whoever lives then", () =>
+    fc.assert(
+      fc.property(histories, fc.nat(63), fc.nat(4), (seed, alive, lock) => {
+        const before = wander(seed, mode)
+        if (before.state.phase === "failed") return
+        const living = before.state.generations.filter((_, index) => (alive & (1 << index)) !== 0)
+        const seen = Object.fromEntries(living.map(({ id }, index) => [id, { holdsLock: index === lock }]))
+        const driver = after(before, seen)
+        expect(driver.state.generations.map((one) => one.id)).toEqual(
+          expect.arrayContaining(living.filter((one) => one.identity !== undefined).map((one) => one.id))
+        )
+        comesToRest(driver)
+        expect(driver.answer(1)?._tag).toMatch(/^Start(ed|Failed)$/)
+      }),
+      { numRuns: 300 }
+    ))
 
   it("answers every request exactly once after a stop, finishes once, and leaves no timer", () =>
     all((driver) => {
