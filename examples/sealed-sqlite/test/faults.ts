@@ -66,8 +66,13 @@ const lookForWriter = (store: Store): void => {
 
 const { open, seal, revision } = Store.prototype
 
+/** What is meant for a new version must not strike an old one that opens its data again. */
+let isNew = process.env.HANDOFF_ROLE === "successor"
+
 Store.prototype.open = function (this: Store): void {
   lookForWriter(this)
+  if (!isNew) return open.call(this)
+  isNew = false
   if (strikes(this, "open-fails")) throw new Error("unable to open the database file")
   if (strikes(this, "open-killed")) kill()
   if (strikes(this, "open-hangs")) block(Number.POSITIVE_INFINITY)
