@@ -5,10 +5,13 @@
  * serves and can be swapped, and a new supervisor takes over a Rust daemon that one before it left. A TypeScript daemon under
  * this supervisor on both sides is tested elsewhere (test/fault).
  */
+import { once } from "node:events"
 import { writeFileSync } from "node:fs"
-import { join } from "node:path"
+import { type IncomingMessage, request } from "node:http"
+import { dirname, join } from "node:path"
 import type { SwapRecord } from "@handoff/core/swap/Supervision"
 import type { SwapVerdict } from "@handoff/supervisor/AdminMessages"
+import type { Status } from "@handoff/supervisor/Supervisor"
 import { beforeAll, describe, expect, it } from "vitest"
 import { BUILD_TIMEOUT as PACKAGES_TIMEOUT, ensureBuilt as packages } from "../support/Build.ts"
 import { type Supervised, supervise } from "../support/Handoff.ts"
@@ -68,8 +71,15 @@ const attemptAt = (directory: string, name: string) => {
   return { marker, awaitMarker, variables: { HANDOFF_MARKER_DIR, HANDOFF_CRASH_MARKER_DIR } }
 }
 
-const servingPid = async (supervised: Supervised): Promise<number | undefined> => {
-  const { serving, generations } = await supervised.status()
+/** What `handoff status` asks for, without the start of a command: it is asked for until it is as expected. */
+const statusOf = async (directory: string): Promise<Status> => {
+  const asked = request({ socketPath: join(directory, "state", "test", "admin.sock"), path: "/status" })
+  const [response] = (await once(asked.end(), "response")) as [IncomingMessage]
+  return JSON.parse(Buffer.concat(await response.toArray()).toString()) as Status
+}
+
+const servingPid = async (directory: string): Promise<number | undefined> => {
+  const { serving, generations } = await statusOf(directory)
   return generations.find(({ id }) => id === serving)?.pid
 }
 
@@ -104,7 +114,7 @@ const expectSettled = async (
 ): Promise<number> => {
   let serving: number | undefined
   const look = async () => {
-    serving = await servingPid(supervised)
+    serving = await servingPid(dirname(where.dataDir))
     return [...processes.alive()].sort()
   }
   await expect.poll(look, { timeout: PATIENCE, message: step }).toSatisfy((alive: ReadonlyArray<number>) => {
@@ -238,7 +248,7 @@ describe.skipIf(!cargo.available)(`handoff run over Rust daemons${cargo.reason}`
       await expect.poll(writers.count, { timeout: PATIENCE }).toBeGreaterThan(sofar)
       const supervised = await start(RUST_DAEMON)
       expect(supervised.port).toBe(before.port)
-      expect(await servingPid(supervised)).toBe(serving)
+      expect(await servingPid(directory.path)).toBe(serving)
       expect(await swapTo(supervised, [next])).toMatchObject({ outcome: "committed", mode: "sealed" })
       const successor = await expectSettled(processes, where, supervised, `after swap ${round}`)
       expect(successor).not.toBe(serving)
