@@ -100,7 +100,7 @@ export const excuses = (now: () => number = clock): Excuses => {
     wasVacant: () => {
       const since = asked
       asked = now()
-      return vacancies.some(({ until }) => until >= since)
+      return vacancies.some((vacancy) => vacancy.until > since)
     },
     countsFrom: (since) => (holds > 0 ? now() : Math.max(since, until)),
     explain: ({ error, begun, ended: at }) => {

@@ -12,14 +12,14 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { random } from "@handoff/core/testing/Arbitraries"
 import { place } from "../interop/Place.ts"
 import { type ManagedProcesses, managedProcesses } from "../support/ManagedProcesses.ts"
-import { temporaryDirectory } from "../support/TemporaryDirectory.ts"
+import { type TemporaryDirectory, temporaryDirectory } from "../support/TemporaryDirectory.ts"
 import { type Chronicle, chronicle } from "./Chronicle.ts"
 import { type Failure, type Load, startClients } from "./Clients.ts"
 import type { Reason } from "./Excuses.ts"
 import { type Faults, type Kind, startFaults } from "./Faults.ts"
-import { gate } from "./Gate.ts"
-import { type Census, checkAtRest, dataProblems, makeLook, type Subject, type Wrong } from "./Invariants.ts"
-import { type Name, type Service, startService } from "./Service.ts"
+import { type Gate, gate } from "./Gate.ts"
+import { type Census, checkAtRest, dataProblems, makeLook, type Subject } from "./Invariants.ts"
+import { type Name, type Service, startService, type Wish } from "./Service.ts"
 import { type Count, type Counts, PROGRAMS, type Swapper, startSwaps } from "./Swaps.ts"
 
 export interface Options {
@@ -59,6 +59,7 @@ export interface Summary {
   readonly skipped: ReadonlyArray<string>
 }
 
+const NAMES = ["overlap", "sealed"] as const
 const LOOK_EVERY = 100
 const REST_EVERY = 20_000
 const LAST_EVENTS = 30
@@ -111,39 +112,113 @@ const makeEnd = (minutes: number, diary: Chronicle, interrupted: AbortSignal) =>
   }
 }
 
-/** What came of the requests of all clients. */
-interface Tally {
+type End = ReturnType<typeof makeEnd>
+
+/** Everything of one run. */
+interface Run {
+  readonly seed: number
+  readonly diary: Chronicle
+  readonly directory: TemporaryDirectory
+  readonly disks: DisposableStack
+  readonly processes: ManagedProcesses
+  readonly end: End
   readonly failed: Map<Reason, number>
   readonly longestMs: Map<Cause, number>
+  readonly skipped: Array<string>
+  /** Services whose document lies on a small disk. */
+  readonly filled: Set<Name>
+  readonly swappers: Map<Name, Swapper>
+  readonly faults: Map<Name, Faults>
+  readonly census: Census
+  readonly halt: Gate
 }
 
-/** The clients of a service; `cause` tells what they may be waiting for. */
-const useService = (
-  service: Service,
-  data: Subject["data"],
-  {
-    processes,
-    diary,
-    wrong
-  }: { readonly processes: ManagedProcesses; readonly diary: Chronicle; readonly wrong: Wrong },
-  { failed, longestMs }: Tally,
-  cause: () => Cause
-): Subject => {
+const causeOf = ({ swappers, faults }: Run, name: Name): Cause =>
+  swappers.get(name)?.hangs() ? "a version hangs" : (faults.get(name)?.latest() ?? "no fault")
+
+const stateDirectoryOf = ({ seed, directory, disks, skipped, filled }: Run, name: Name): string => {
+  const path = directory.file(`${name}-state`)
+  if (!onSmallDisk(seed, name)) return path
+  const disk = smallDisk(path)
+  if (disk === undefined) {
+    skipped.push(`disk full (${name}): mounting a small file system takes root`)
+    return path
+  }
+  disks.use(disk)
+  filled.add(name)
+  return path
+}
+
+/** A service with its clients, serving. */
+const open = async (run: Run, name: Name): Promise<Subject> => {
+  const { processes, diary, end, failed, longestMs } = run
+  const data = name === "sealed" ? place(run.directory.path) : undefined
+  const sealed = data === undefined ? [] : ["--control-socket", data.controlSocket, "--deadline", "15s"]
+  const wish: Wish = {
+    name,
+    stateDirectory: stateDirectoryOf(run, name),
+    program: PROGRAMS[name],
+    options: [...OPTIONS, ...sealed],
+    environment: { VERSION: "first", HANDOFF_TEST_IDLE_GRACE_MS: "1000", ...data?.variables }
+  }
+  const service = await startService(processes, diary, wish, (what) => {
+    if (!end.isOver()) end.wrong("a supervisor lives until it is killed", what)
+  })
   const judge = (failure: Failure) => {
     const { error, begun, ended } = failure
     const reason = service.excuses.explain(failure)
-    diary.note(service.name, `request failed after ${(ended - begun).toFixed(0)} ms: ${error} (${reason ?? "why?"})`)
-    if (reason === undefined) wrong("requests fail only where a fault makes it inevitable", `${service.name}: ${error}`)
+    diary.note(name, `request failed after ${(ended - begun).toFixed(0)} ms: ${error} (${reason ?? "why?"})`)
+    if (reason === undefined) end.wrong("requests fail only where a fault makes it inevitable", `${name}: ${error}`)
     else failed.set(reason, (failed.get(reason) ?? 0) + 1)
   }
-  const clients = startClients(processes, { port: service.port, ...LOAD[service.name] }, (news) => {
+  const clients = startClients(processes, { port: service.port, ...LOAD[name] }, (news) => {
     news.failures.forEach(judge)
-    longestMs.set(cause(), Math.max(longestMs.get(cause()) ?? 0, news.longestMs))
+    const cause = causeOf(run, name)
+    longestMs.set(cause, Math.max(longestMs.get(cause) ?? 0, news.longestMs))
   })
   return { service, clients, data }
 }
 
-/** Both services, started one after the other. */
+/** Lets swaps and faults loose; resolves when the run is over and the last of them has ended. */
+const drive = (run: Run, subjects: ReadonlyArray<Subject>): Promise<unknown> => {
+  const { seed, processes, diary, directory, filled, halt, end, swappers, faults } = run
+  const stream = (salt: number) => random(seed * 1_000 + salt)
+  const around = { processes, diary, disk: directory.path, mayFill: ({ name }: Service) => filled.has(name) }
+  for (const [index, { service }] of subjects.entries()) {
+    swappers.set(service.name, startSwaps(service, diary, stream(index), halt, end.isOver, end.wrong))
+    faults.set(service.name, startFaults(service, around, stream(10 + index), halt, end.isOver))
+  }
+  const loops = [...swappers.values(), ...faults.values()].map(({ ended }) =>
+    ended.catch((error: Error) => end.wrong("a supervisor comes back", error.message))
+  )
+  return Promise.all(loops)
+}
+
+const checkpoint = async ({ halt, end, diary, processes, census }: Run, subjects: ReadonlyArray<Subject>) => {
+  await Promise.race([halt.shut(), end.ended])
+  if (!end.isOver()) {
+    diary.note("soak", "at rest?")
+    await checkAtRest(subjects, processes, census, end.wrong)
+    diary.note("soak", "go on")
+  }
+  halt.open()
+}
+
+/** Brings everything to rest and to its end; gives what is wrong with the data. */
+const conclude = async ({ end, processes, census }: Run, subjects: ReadonlyArray<Subject>) => {
+  const isWhole = () => end.result().broken === undefined
+  if (isWhole()) await checkAtRest(subjects, processes, census, end.wrong)
+  for (const { clients } of subjects) await clients.stop()
+  if (isWhole()) {
+    for (const { service } of subjects) await service.stop()
+    if (processes.alive().length > 0) end.wrong("no process is left after the stop", processes.alive().join(", "))
+  }
+  const problems = subjects.flatMap(dataProblems)
+  for (const problem of problems) end.wrong("no acknowledged write is lost", problem)
+  return problems
+}
+
+/** Runs for as long as asked, or until an invariant breaks or `interrupted` is aborted, and ends everything it started. */
 export const soak = async (options: Options, interrupted: AbortSignal): Promise<Summary> => {
   const { minutes, seed, say } = options
   using diary = chronicle(options.log)
@@ -151,101 +226,39 @@ export const soak = async (options: Options, interrupted: AbortSignal): Promise<
   using disks = new DisposableStack()
   await using processes = managedProcesses()
   using end = makeEnd(minutes, diary, interrupted)
-  const names = ["overlap", "sealed"] as const
-  const failed = new Map<Reason, number>()
-  const longestMs = new Map<Cause, number>()
-  const skipped: Array<string> = []
-  const filled = new Set<Name>()
-  const subjects: Array<Subject> = []
-  const faults = new Map<Name, Faults>()
-  const swappers = new Map<Name, Swapper>()
-  const causeOf = (name: Name): Cause =>
-    swappers.get(name)?.hangs() ? "a version hangs" : (faults.get(name)?.latest() ?? "no fault")
-
-  for (const name of names) {
-    const stateDirectory = directory.file(`${name}-state`)
-    if (onSmallDisk(seed, name)) {
-      const disk = smallDisk(stateDirectory)
-      if (disk === undefined) skipped.push(`disk full (${name}): mounting a small file system takes root`)
-      else {
-        disks.use(disk)
-        filled.add(name)
-      }
-    }
-    const data = name === "sealed" ? place(directory.path) : undefined
-    const service = await startService(
-      processes,
-      diary,
-      {
-        name,
-        stateDirectory,
-        program: PROGRAMS[name],
-        options: [
-          ...OPTIONS,
-          ...(data === undefined ? [] : ["--control-socket", data.controlSocket, "--deadline", "15s"])
-        ],
-        environment: { VERSION: "first", HANDOFF_TEST_IDLE_GRACE_MS: "1000", ...data?.variables }
-      },
-      (what) => {
-        if (!end.isOver()) end.wrong("a supervisor lives until it is killed", what)
-      }
-    )
-    const told = { processes, diary, wrong: end.wrong }
-    subjects.push(useService(service, data, told, { failed, longestMs }, () => causeOf(name)))
+  const run: Run = {
+    ...{ seed, diary, directory, disks, processes, end },
+    ...{ failed: new Map(), longestMs: new Map(), skipped: [], filled: new Set() },
+    ...{ swappers: new Map(), faults: new Map(), census: new Map(), halt: gate(2 * NAMES.length) }
   }
-  for (const text of skipped) say(`skipped: ${text}`)
+  const subjects: Array<Subject> = []
+  for (const name of NAMES) subjects.push(await open(run, name))
+  for (const text of run.skipped) say(`skipped: ${text}`)
 
   const looks = subjects.map((subject) => makeLook(subject, processes, end.wrong))
   const ticker = setInterval(() => {
     for (const look of looks) look()
   }, LOOK_EVERY)
-  const halt = gate(2 * names.length)
-  const stream = (salt: number) => random(seed * 1_000 + salt)
-  const around = { processes, diary, disk: directory.path, mayFill: ({ name }: Service) => filled.has(name) }
-  for (const [index, { service }] of subjects.entries()) {
-    swappers.set(service.name, startSwaps(service, diary, stream(index), halt, end.isOver, end.wrong))
-    faults.set(service.name, startFaults(service, around, stream(10 + index), halt, end.isOver))
-  }
-
-  const loops = [...swappers.values(), ...faults.values()].map(({ ended }) =>
-    ended.catch((error: Error) => end.wrong("a supervisor comes back", error.message))
-  )
-
-  const census: Census = new Map()
-  const checkpoint = async () => {
-    await Promise.race([halt.shut(), end.ended])
-    if (end.isOver()) return halt.open()
-    diary.note("soak", "at rest?")
-    await checkAtRest(subjects, processes, census, end.wrong)
-    diary.note("soak", "go on")
-    halt.open()
-  }
+  const driven = drive(run, subjects)
   while (!end.isOver()) {
     await Promise.race([sleep(REST_EVERY), end.ended])
-    if (!end.isOver()) await checkpoint()
+    if (!end.isOver()) await checkpoint(run, subjects)
   }
-  await Promise.all(loops)
-  if (end.result().broken === undefined) await checkAtRest(subjects, processes, census, end.wrong)
-  for (const { clients } of subjects) await clients.stop()
+  await driven
+  const problems = await conclude(run, subjects)
   clearInterval(ticker)
-  if (end.result().broken === undefined) {
-    for (const { service } of subjects) await service.stop()
-    if (processes.alive().length > 0) end.wrong("no process is left after the stop", processes.alive().join(", "))
-  }
-  const problems = subjects.flatMap(dataProblems)
-  for (const problem of problems) end.wrong("no acknowledged write is lost", problem)
   return {
     minutes: diary.elapsed() / 60,
     seed,
     ...end.result(),
-    swaps: sumCounts([...swappers.values()].map(({ counts }) => counts)),
-    faults: sum([...faults.values()].map(({ counts }) => counts)),
+    swaps: sumCounts([...run.swappers.values()].map(({ counts }) => counts)),
+    faults: sum([...run.faults.values()].map(({ counts }) => counts)),
     requests: subjects.reduce((total, { clients }) => total + clients.requests(), 0),
-    failed,
-    longestMs,
+    failed: run.failed,
+    longestMs: run.longestMs,
     acknowledged: subjects.reduce((total, { clients }) => total + clients.acknowledged.length, 0),
     lost: problems.filter((problem) => problem.includes("lost")).length,
-    skipped
+    skipped: run.skipped
   }
 }
 
