@@ -11,6 +11,8 @@
  *   3. A Ready that is healthy, and of a state not older than the sealed one, decides. It is written down before N hears
  *      of it (the state is `publishing`, the word is S closing N's channel); N accepts from then on, and nobody could take
  *      back what it has acknowledged. A Ready that is not is a failure like any other: N has accepted nothing yet.
+ *      It need not have heard us: an S that slept finds its timers run out and an N that serves already, by itself. So one
+ *      that is late is ended only after a look at the path.
  *   4. O keeps its sealed state until N answers on the handoff socket's path. If N dies before that, O still resumes,
  *      from disk. Commit goes to O last.
  *
@@ -18,57 +20,64 @@
  * and as an exit; the exit tells more, and replaces the other as the failure while N is being ended.
  *
  * A message that has no row is a violation of its sender, with the recovery of `lost`; so is one of another handoff, a
- * Hello of the wrong role, pid or version. Heartbeats are accepted anywhere, and any frame of the party that is waited
- * for starts the liveness timer anew. What comes after the end, or from a stream that was closed, changes nothing.
+ * Hello of the wrong role, pid or version, and what is no frame. Heartbeats are accepted anywhere, and any frame of the
+ * party that is waited for starts the liveness timer anew. What comes after the end, or from a stream that was closed,
+ * changes nothing.
  *
  * Transitions (O: incumbent, N: successor):
  *
- *   phase                    event                                                                            next                commands
- *   connecting               started                                                                                              connect
- *                            connected                                                                        greeting-incumbent
- *                            connected to a stranger                                                          ended               close O, roll back
- *                            ConnectFailed, O exited, N exited, abort, timer hello-incumbent, timer deadline  ended               roll back
- *   greeting-incumbent       O Hello                                                                          launching           send O HelloAck, launch
- *                            O lost                                                                           ended               roll back
- *                            O exited, N exited, abort, timer hello-incumbent, timer deadline                 ended               close O, roll back
- *   launching                Launched                                                                         greeting-successor
- *                            LaunchFailed                                                                     ended               close O, roll back
- *                            O lost, N exited, abort, timer deadline                                          reverting           kill
- *                            O exited                                                                         reverting           close O, kill
- *   greeting-successor       N Hello                                                                          draining            send N HelloAck, send O PrepareHandoff
- *                            O lost, abort, timer hello-successor, timer deadline                             reverting           close N, kill
- *                            O exited                                                                         reverting           close O, close N, kill
- *                            N lost, N exited                                                                 reverting           kill
- *   draining                 O Drained                                                                        sealing             send O SealRequest
- *                            O lost, abort, timer drain, timer liveness, timer deadline                       reverting           send N Abort, close N, kill
- *                            O exited                                                                         reverting           close O, send N Abort, close N, kill
- *                            N lost, N exited                                                                 reverting           kill
+ *   phase                    event                                                                              next                commands
+ *   connecting               started                                                                                                connect
+ *                            connected                                                                          greeting-incumbent
+ *                            connected to a stranger                                                            ended               close O, roll back
+ *                            ConnectFailed, O exited, N exited, abort, timer hello-incumbent, timer deadline    ended               roll back
+ *   greeting-incumbent       O Hello                                                                            launching           send O HelloAck, launch
+ *                            O lost                                                                             ended               roll back
+ *                            O exited, N exited, abort, timer hello-incumbent, timer deadline                   ended               close O, roll back
+ *   launching                Launched                                                                           greeting-successor
+ *                            LaunchFailed                                                                       ended               close O, roll back
+ *                            O lost, N exited, abort, timer deadline                                            reverting           kill
+ *                            O exited                                                                           reverting           close O, kill
+ *   greeting-successor       N Hello                                                                            draining            send N HelloAck, send O PrepareHandoff
+ *                            O lost, abort, timer hello-successor, timer deadline                               reverting           close N, kill
+ *                            O exited                                                                           reverting           close O, close N, kill
+ *                            N lost, N exited                                                                   reverting           kill
+ *   draining                 O Drained                                                                          sealing             send O SealRequest
+ *                            O lost, abort, timer drain, timer liveness, timer deadline                         reverting           send N Abort, close N, kill
+ *                            O exited                                                                           reverting           close O, send N Abort, close N, kill
+ *                            N lost, N exited                                                                   reverting           kill
  *   sealing                  O SealProgress
- *                            O SealComplete                                                                   opening             send N Begin
- *                            O SealFailed, O lost, abort, timer liveness, timer deadline                      reverting           send N Abort, close N, kill
- *                            O exited                                                                         reverting           close O, send N Abort, close N, kill
- *                            N lost, N exited                                                                 reverting           kill
- *   opening                  N Ready                                                                          publishing          close N, probe path
- *                            N Ready, unhealthy, N Ready, behind, abort, timer liveness, timer deadline       reverting           send N Abort, close N, kill
+ *                            O SealComplete                                                                     opening             send N Begin
+ *                            O SealFailed, O lost, abort, timer liveness, timer deadline                        reverting           send N Abort, close N, kill
+ *                            O exited                                                                           reverting           close O, send N Abort, close N, kill
+ *                            N lost, N exited                                                                   reverting           kill
+ *   opening                  N Ready                                                                            publishing          close N, probe path
+ *                            N Ready, unhealthy, N Ready, behind, abort                                         reverting           send N Abort, close N, kill
  *                            O lost
- *                            O exited                                                                                             close O
- *                            N lost, N exited                                                                 reverting           kill
+ *                            O exited                                                                                               close O
+ *                            N lost, N exited                                                                   reverting           kill
+ *                            timer liveness, timer deadline                                                                         probe path
+ *   opening, N late          N Ready, path answers: N                                                           publishing          close N, probe path
+ *                            N Ready, unhealthy, N Ready, behind, path answers: nobody, path answers: O, abort  reverting           send N Abort, close N, kill
+ *                            O lost
+ *                            O exited                                                                                               close O
+ *                            N lost, N exited                                                                   reverting           kill
  *   publishing               O lost
- *                            O exited                                                                                             close O
- *                            N exited                                                                         reverting           kill
- *                            path answers: nobody, path answers: O                                                                wait probe
- *                            path answers: N, timer publish                                                   ended               send O Commit, close O, commit
- *                            timer probe                                                                                          probe path
- *   reverting                LaunchFailed, N gone                                                             resuming            send O ResumeAfterAbort, close O, probe path for Hello
+ *                            O exited                                                                                               close O
+ *                            N exited                                                                           reverting           kill
+ *                            path answers: nobody, path answers: O                                                                  wait probe
+ *                            path answers: N, timer publish                                                     ended               send O Commit, close O, commit
+ *                            timer probe                                                                                            probe path
+ *   reverting                LaunchFailed, N gone                                                               resuming            send O ResumeAfterAbort, close O, probe path for Hello
  *                            O lost
- *                            O exited                                                                                             close O
- *   reverting, not prepared  LaunchFailed, N gone                                                             ended               close O, roll back
+ *                            O exited                                                                                               close O
+ *   reverting, not prepared  LaunchFailed, N gone                                                               ended               close O, roll back
  *                            O lost
- *                            O exited                                                                                             close O
- *   reverting, O gone        LaunchFailed, N gone                                                             ended               roll back
- *   resuming                 O exited, path answers: O, timer resume                                          ended               roll back
- *                            path answers: nobody, path answers: N                                                                wait probe
- *                            timer probe                                                                                          probe path for Hello
+ *                            O exited                                                                                               close O
+ *   reverting, O gone        LaunchFailed, N gone                                                               ended               roll back
+ *   resuming                 O exited, path answers: O, timer resume                                            ended               roll back
+ *                            path answers: nobody, path answers: N                                                                  wait probe
+ *                            timer probe                                                                                            probe path for Hello
  *
  * Timers: hello-incumbent, hello-successor, drain (the grace and its slack), liveness, deadline (from the start to Ready),
  * publish, resume, probe (between two looks at the path).
@@ -96,6 +105,7 @@ export const initial = (options: Options, handoffId: string, at: number): State 
   versions: { incumbent: options.versions.max, successor: options.versions.max },
   progress: undefined,
   revisions: undefined,
+  late: undefined,
   failure: undefined,
   failedIn: undefined
 })
@@ -161,7 +171,7 @@ const resume = (state: State): Step => {
 const revert = (state: State, failure: Failure): Step => {
   const { phase, handoffId } = state
   if (phase === "reverting" || phase === "resuming" || phase === "ended") return stay(state)
-  const failed: State = { ...state, failure, failedIn: phase }
+  const failed: State = { ...state, late: undefined, failure, failedIn: phase }
   if (phase === "connecting" || phase === "greeting-incumbent" || failure._tag === "LaunchFailed") {
     return rolledBack(failed)
   }
@@ -236,6 +246,12 @@ const receivedFromIncumbent = (state: State, message: Message): Step => {
   return unexpected(state, "incumbent", message)
 }
 
+const PROBE: Command = { _tag: "Probe", hello: false }
+
+/** The successor serves, or is to: the word is the end of its channel. */
+const decided = (state: State): Step =>
+  go(state, { phase: "publishing", channel: false, late: undefined }, ...close(state, "successor"), PROBE)
+
 type ReadyMessage = Extract<Message, { readonly _tag: "Ready" }>
 
 /** A successor that advertises no revisions at all is not judged by them: not every daemon counts. */
@@ -277,12 +293,10 @@ const receivedFromSuccessor = (state: State, message: Message, at: number): Step
   if (phase === "opening" && message._tag === "Ready") {
     const failure = judge(state, message)
     if (failure !== undefined) return revert(state, failure)
-    return go(state, { phase: "publishing", channel: false }, { _tag: "Close", to: "successor" }, PROBE)
+    return decided(state)
   }
   return unexpected(state, "successor", message)
 }
-
-const PROBE: Command = { _tag: "Probe", hello: false }
 
 /** Any frame of the party that is waited for shows that it lives. */
 const withLiveness = (before: State, step: Step, from: Party): Step =>
@@ -313,6 +327,9 @@ const committed = (state: State): Step => {
 }
 
 const pathAnswered = (state: State, pid: number | undefined): Step => {
+  if (state.phase === "opening" && state.late !== undefined) {
+    return pid !== undefined && pid === state.successorPid ? decided(state) : revert(state, state.late)
+  }
   if (state.phase === "publishing" && pid !== undefined && pid === state.successorPid) return committed(state)
   if (state.phase === "resuming" && pid !== undefined && pid === state.incumbentPid) return rolledBack(state)
   return wanted(state.phase, "probe")
@@ -334,7 +351,9 @@ const fired = (state: State, timer: Timer, at: number): Step => {
       const waited = awaited(state)
       if (waited === undefined) return stay(state)
       const { party, message: waitedFor } = waited
-      return revert(state, { _tag: "TimedOut", party, waitedFor, afterMs: at - state.startedAt })
+      const failure: Failure = { _tag: "TimedOut", party, waitedFor, afterMs: at - state.startedAt }
+      if (state.phase !== "opening") return revert(state, failure)
+      return state.late === undefined ? go(state, { late: failure }, PROBE) : stay(state)
     }
   }
 }
@@ -388,6 +407,10 @@ const transition = (state: State, event: Event): Step => {
       return phase === "reverting" ? resume(state) : stay(state)
     case "Received":
       return received(state, event.from, event.message, event.at)
+    case "Garbled": {
+      if (!(event.from === "incumbent" ? state.session : state.channel)) return stay(state)
+      return violation(state, event.from, { _tag: "Violation", party: event.from, detail: event.detail })
+    }
     case "Lost": {
       if (!(event.from === "incumbent" ? state.session : state.channel)) return stay(state)
       const waitedFor = awaited(state)?.message ?? "Hello"

@@ -107,6 +107,8 @@ export interface State {
   readonly progress: { readonly sealed: number; readonly total: number } | undefined
   /** What the seal reported: u64 as decimal text. */
   readonly revisions: ReadonlyArray<string> | undefined
+  /** Set while it is found out whether a successor that is late serves already. */
+  readonly late: Failure | undefined
   readonly failure: Failure | undefined
   /** The phase in which it failed. */
   readonly failedIn: Phase | undefined
@@ -120,8 +122,10 @@ export type Event = { readonly at: number } & (
   | { readonly _tag: "Launched"; readonly pid: number }
   | { readonly _tag: "LaunchFailed"; readonly detail: string }
   | { readonly _tag: "Received"; readonly from: Party; readonly message: Message }
-  /** Closed by the peer, bytes that are no frame, or a write that was not taken. */
+  /** Closed by the peer, or a write that was not taken. */
   | { readonly _tag: "Lost"; readonly from: Party; readonly detail: string }
+  /** Bytes that are no frame. */
+  | { readonly _tag: "Garbled"; readonly from: Party; readonly detail: string }
   | { readonly _tag: "IncumbentExited" }
   | { readonly _tag: "SuccessorExited"; readonly status: ExitStatus }
   /** Nobody of the successor's group is left: what it held, the kernel has taken back. */

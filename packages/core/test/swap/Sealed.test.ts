@@ -88,6 +88,38 @@ it("the exit of a successor replaces its lost channel as the reason", () => {
   expect(exited.failure).toEqual({ _tag: "Exited", status })
 })
 
+it("bytes that are no frame stay the reason, though we end who sent them", () => {
+  const garbled = Sealed.step(stateIn("opening"), { _tag: "Garbled", from: "successor", detail: "too large", at: 1 })
+  expect(garbled.commands.map(({ _tag }) => _tag)).toContain("Kill")
+  const status = { _tag: "Signaled", signal: "SIGKILL", coreDumped: false } as const
+  const { failure } = Sealed.step(garbled.state, { _tag: "SuccessorExited", status, at: 2 }).state
+  expect(failure).toEqual({ _tag: "Violation", party: "successor", detail: "too large" })
+})
+
+describe("a supervisor that slept past its deadline", () => {
+  const late = Sealed.step(stateIn("opening"), { _tag: "TimerFired", timer: "deadline", at: 60_000 })
+
+  it("looks at the path before it ends anybody", () => {
+    expect(late.commands).toEqual([{ _tag: "Probe", hello: false }])
+    expect(Sealed.step(late.state, { _tag: "TimerFired", timer: "liveness", at: 60_001 }).commands).toEqual([])
+  })
+
+  it("commits to a successor that serves by itself", () => {
+    const found = Sealed.step(late.state, { _tag: "PathAnswered", pid: N, at: 60_002 })
+    expect(found.state.phase).toBe("publishing")
+    expect(Sealed.step(found.state, { _tag: "PathAnswered", pid: N, at: 60_003 }).state).toMatchObject({
+      phase: "ended",
+      failure: undefined
+    })
+  })
+
+  it("ends one that does not, and says that it was late", () => {
+    const { state, commands } = Sealed.step(late.state, { _tag: "PathAnswered", pid: O, at: 60_002 })
+    expect(state.failure).toEqual({ _tag: "TimedOut", party: "successor", waitedFor: "Ready", afterMs: 60_000 })
+    expect(commands.map(({ _tag }) => _tag)).toContain("Kill")
+  })
+})
+
 it("what is left of the deadline is what the incumbent is told", () => {
   const state = stateIn("greeting-successor")
   const hello = events.find(([name]) => name === "N Hello")?.[1]
@@ -138,6 +170,7 @@ it("random runs: nobody begins before the seal, nobody resumes before the succes
       for (let turn = 0; turn < 20 && state.phase !== "ended"; turn++) {
         const [timer] = set
         if (state.phase === "reverting") take({ _tag: "SuccessorGone", at: 2 })
+        else if (state.late !== undefined) take({ _tag: "PathAnswered", pid: undefined, at: 2 })
         else if (state.phase === "launching") take({ _tag: "LaunchFailed", detail: "", at: 2 })
         else if (timer !== undefined) {
           set.delete(timer)

@@ -82,8 +82,10 @@ export const events: ReadonlyArray<readonly [string, Sealed.Event]> = [
   ["N Ready, behind", from("successor", ready(true, [6n]))],
   ...plain.map((message) => [`N ${message._tag}`, from("successor", message)] as const),
   ["O lost", { _tag: "Lost", from: "incumbent", detail: "", at: 1 }],
+  ["O garbled", { _tag: "Garbled", from: "incumbent", detail: "", at: 1 }],
   ["O exited", { _tag: "IncumbentExited", at: 1 }],
   ["N lost", { _tag: "Lost", from: "successor", detail: "", at: 1 }],
+  ["N garbled", { _tag: "Garbled", from: "successor", detail: "", at: 1 }],
   ["N exited", { _tag: "SuccessorExited", status: { _tag: "Exited", code: 1 }, at: 1 }],
   ["N gone", { _tag: "SuccessorGone", at: 1 }],
   ["path answers: nobody", { _tag: "PathAnswered", pid: undefined, at: 1 }],
@@ -116,16 +118,23 @@ const told = (commands: ReadonlyArray<Sealed.Command>): string => commands.flatM
 
 /** A violation has the row of its sender's loss, with the stream closed by us, and is not printed; the text says so. */
 const isViolation = (state: Sealed.State, event: Sealed.Event): boolean => {
-  if (event._tag !== "Received") return false
+  if (event._tag !== "Received" && event._tag !== "Garbled") return false
   const lost = Sealed.step(state, { _tag: "Lost", from: event.from, detail: "", at: 1 })
   const closed = [`close ${party[event.from]}`, told(lost.commands)].filter((text) => text !== "").join(", ")
   const step = Sealed.step(state, event)
   return told(step.commands) === closed && step.state.phase === lost.state.phase
 }
 
+const LATE: Sealed.Failure = { _tag: "TimedOut", party: "successor", waitedFor: "Ready", afterMs: 1 }
+
 const states: ReadonlyArray<readonly [string, Sealed.State]> = Sealed.phases
   .filter((phase) => phase !== "ended")
   .flatMap((phase): ReadonlyArray<readonly [string, Sealed.State]> => {
+    if (phase === "opening")
+      return [
+        [phase, stateIn(phase)],
+        ["opening, N late", stateIn(phase, { late: LATE })]
+      ]
     if (phase !== "reverting") return [[phase, stateIn(phase)]]
     return [
       [phase, stateIn(phase)],

@@ -3,7 +3,7 @@
  * become messages and messages bytes here; what they mean is decided by core's Sealed machine.
  *
  * Each stream has a fiber that reads and one that writes, so that a peer that does not read holds up nobody else. A
- * stream that ends, carries no frame, or is not taken in time is reported as lost, once.
+ * stream that ends or is not taken in time is reported as lost, once; of one that carries no frame nothing more is read.
  */
 import { type Channel, Channels } from "@handoff/core/backend/Channels"
 import { Processes } from "@handoff/core/backend/Processes"
@@ -105,7 +105,9 @@ export const make = Effect.fnUntraced(function* (path: string, report: (swap: nu
         const bytes = yield* channel.read
         if (bytes.length === 0) return yield* lose(swap, party, "it closed the connection")
         for (const frame of decoder.push(bytes)) {
-          if (Result.isFailure(frame)) return yield* lose(swap, party, Frame.explain(frame.failure))
+          if (Result.isFailure(frame)) {
+            return report(swap, { _tag: "Garbled", from: party, detail: Frame.explain(frame.failure) })
+          }
           const { message } = frame.success
           const point = received[message._tag]
           if (point !== undefined) observe(point)
