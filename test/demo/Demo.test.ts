@@ -3,11 +3,12 @@ import { ROOT } from "../support/Build.ts"
 import { managedProcesses } from "../support/ManagedProcesses.ts"
 
 it("the demo fails no request, loses no write, puts broken versions back, and leaves no process", {
-  timeout: 60_000
+  timeout: 120_000
 }, async () => {
   await using processes = managedProcesses()
   const { code, stdout, stderr } = await processes.run("npm", ["run", "--silent", "demo", "--", "--json"], {
-    cwd: ROOT
+    cwd: ROOT,
+    timeoutMs: 110_000
   })
   const summary = JSON.parse(stdout.trim().split("\n").at(-1) ?? "null")
   expect(summary, stderr).toMatchObject({
