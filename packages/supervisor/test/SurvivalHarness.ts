@@ -3,7 +3,7 @@
  * sources, several lives of one name, and the programs that they run.
  */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
-import { get } from "node:http"
+import { get, type RequestOptions } from "node:http"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import type { Document } from "@handoff/core/swap/Document"
@@ -54,19 +54,21 @@ export interface Answer {
   readonly pid: number
 }
 
-export const fetchFrom = (port: number, path = "/", timeoutMs = 10_000): Promise<Answer> =>
+const fetchJson = (options: RequestOptions, timeoutMs: number): Promise<unknown> =>
   new Promise((resolve, reject) => {
-    const options = { host: "127.0.0.1", port, path, agent: false, signal: AbortSignal.timeout(timeoutMs) } as const
-    get(options, (response) => {
+    get({ ...options, agent: false, signal: AbortSignal.timeout(timeoutMs) }, (response) => {
       let body = ""
       response.setEncoding("utf8")
       response.on("data", (chunk: string) => {
         body += chunk
       })
-      response.on("end", () => resolve(JSON.parse(body) as Answer))
+      response.on("end", () => resolve(JSON.parse(body)))
       response.on("error", reject)
     }).on("error", reject)
   })
+
+export const fetchFrom = (port: number, path = "/", timeoutMs = 10_000): Promise<Answer> =>
+  fetchJson({ host: "127.0.0.1", port, path }, timeoutMs) as Promise<Answer>
 
 export interface Life {
   readonly run: ManagedProcess
@@ -138,7 +140,7 @@ export const nameIn = (processes: ManagedProcesses, directory: string): Name => 
       return {
         run,
         port,
-        status: async () => JSON.parse((await command("status", "--json")).stdout) as Status,
+        status: () => fetchJson({ socketPath: join(own, "admin.sock"), path: "/status" }, 10_000) as Promise<Status>,
         swap: (...args) => command("swap", ...args),
         kill: async () => {
           process.kill(run.pid, "SIGKILL")
