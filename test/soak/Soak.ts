@@ -63,6 +63,8 @@ const NAMES = ["overlap", "sealed"] as const
 const LOOK_EVERY = 100
 const REST_EVERY = 20_000
 const LAST_EVENTS = 30
+/** Milliseconds of waiting. */
+const WORTH_A_LINE = 1_000
 /** Milliseconds between two requests of a client. Twelve clients ask about 200 times a second. */
 const PAUSE = 50
 const LOAD: Readonly<Record<Name, Omit<Load, "port">>> = {
@@ -174,6 +176,7 @@ const open = async (run: Run, name: Name): Promise<Subject> => {
   const clients = startClients(processes, { port: service.port, ...LOAD[name] }, (news) => {
     news.failures.forEach(judge)
     const cause = causeOf(run, name)
+    if (news.longestMs > WORTH_A_LINE) diary.note(name, `a client was answered after ${news.longestMs.toFixed(0)} ms`)
     longestMs.set(cause, Math.max(longestMs.get(cause) ?? 0, news.longestMs))
   })
   return { service, clients, data }
