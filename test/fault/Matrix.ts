@@ -7,7 +7,7 @@
  *   1, 5  nobody wrote after another had opened the log; the lock's file is the same one
  *   2, 3  every acknowledged line is in the log, once, at the place that was acknowledged
  *   4     no client was refused; only the death of a process that serves may cut what it was answering
- *   6     one generation and its supervisor are left, and no process, file or descriptor beside them
+ *   6     who is to serve by then does; it and its supervisor are left, and no process, file or descriptor beside them
  *   7     a new connection is answered soon, the document says no swap, and the next swap commits
  */
 import { readFileSync, statSync } from "node:fs"
@@ -34,41 +34,50 @@ export interface Case {
   readonly point: string
 }
 
-const POINTS = {
-  supervisor: [
-    "s-after-o-hello",
-    "s-after-spawn-successor",
-    "s-after-n-hello",
-    "s-after-prepare-sent",
-    "s-after-drained-recv",
-    "s-after-seal-request-sent",
-    "s-after-seal-complete-recv",
-    "s-after-begin-sent",
-    "s-after-ready-recv",
-    "s-after-commit-sent",
-    "s-after-journal-clear"
-  ],
-  incumbent: [
-    "o-inside-drain",
-    "o-after-drained-sent",
-    "o-inside-seal",
-    "o-after-seal-flock-released",
-    "o-after-seal-complete-sent",
-    "o-after-commit-recv"
-  ],
-  successor: [
-    "n-before-handshake",
-    "n-after-handshake",
-    "n-after-begin",
-    "n-before-announce-ready",
-    "n-after-announce-ready",
-    "n-before-publish",
-    "n-after-publish"
-  ]
-} as const satisfies Record<Party, ReadonlyArray<string>>
+export type Server = "the incumbent" | "the successor" | "a new process"
+
+const INCUMBENT: ReadonlyArray<Server> = ["the incumbent"]
+const SUCCESSOR: ReadonlyArray<Server> = ["the successor"]
+const RESTARTED: ReadonlyArray<Server> = ["a new process"]
+
+/** Who may serve afterwards. Another one is a process that was ended though it served, or one that served and must not. */
+const POINTS: Record<Party, Readonly<Record<string, ReadonlyArray<Server>>>> = {
+  supervisor: {
+    "s-after-o-hello": INCUMBENT,
+    "s-after-spawn-successor": INCUMBENT,
+    "s-after-n-hello": INCUMBENT,
+    "s-after-prepare-sent": INCUMBENT,
+    "s-after-drained-recv": INCUMBENT,
+    "s-after-seal-request-sent": INCUMBENT,
+    "s-after-seal-complete-recv": INCUMBENT,
+    // The successor has Begin and the end of its channel at once: it may be ready before it looks at the latter.
+    "s-after-begin-sent": ["the incumbent", "the successor"],
+    "s-after-ready-recv": SUCCESSOR,
+    "s-after-commit-sent": SUCCESSOR,
+    "s-after-journal-clear": SUCCESSOR
+  },
+  incumbent: {
+    "o-inside-drain": RESTARTED,
+    "o-after-drained-sent": RESTARTED,
+    "o-inside-seal": RESTARTED,
+    "o-after-seal-flock-released": RESTARTED,
+    "o-after-seal-complete-sent": SUCCESSOR,
+    "o-after-commit-recv": SUCCESSOR
+  },
+  successor: {
+    "n-before-handshake": INCUMBENT,
+    "n-after-handshake": INCUMBENT,
+    "n-after-begin": INCUMBENT,
+    "n-before-announce-ready": INCUMBENT,
+    "n-after-announce-ready": INCUMBENT,
+    "n-before-publish": INCUMBENT,
+    // The supervisor may have found it at the path, and told the incumbent to go.
+    "n-after-publish": ["the incumbent", "a new process"]
+  }
+}
 
 export const cases: ReadonlyArray<Case> = (["supervisor", "incumbent", "successor"] as const).flatMap((party) =>
-  POINTS[party].map((point) => ({ party, point }))
+  Object.keys(POINTS[party]).map((point) => ({ party, point }))
 )
 
 /** In the names of the contract of an external fault test. */
@@ -78,7 +87,7 @@ export interface Outcome extends Case {
   /** What was told to whoever asked for the swap. */
   readonly swap: string
   /** Who serves afterwards. */
-  readonly serves: "the incumbent" | "the successor" | "a new process"
+  readonly serves: Server
   /** From the death to the answer that a client gets who came after it, in milliseconds. */
   readonly answeredMs: number
   /** From the death to one generation, supervised, and nothing else under way. */
@@ -152,6 +161,9 @@ export const run = async (one: Case): Promise<Outcome> => {
     if (String(found) !== String(wanted)) problems.push(`${what}: ${found}, not ${wanted}`)
   }
 
+  const serves: Server = pid === incumbent ? "the incumbent" : pid === successor ? "the successor" : "a new process"
+  const may = POINTS[one.party][one.point] ?? []
+  if (!may.includes(serves)) problems.push(`${serves} serves, not ${may.join(" or ")}`)
   if (typeof answer === "string") problems.push(`a client that came after the death was not answered: ${answer}`)
   expectSame("files that belong to nobody", await strayFiles(it, serving), [])
   expectSame(
@@ -179,7 +191,7 @@ export const run = async (one: Case): Promise<Outcome> => {
   return {
     ...one,
     swap: one.party === "supervisor" ? "no answer" : await asked,
-    serves: pid === incumbent ? "the incumbent" : pid === successor ? "the successor" : "a new process",
+    serves,
     answeredMs: typeof answer === "string" ? Number.POSITIVE_INFINITY : answer.ms,
     settledMs,
     startMs: first.startedMs,
