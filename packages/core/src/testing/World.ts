@@ -19,6 +19,7 @@ import type { Model } from "./Explorer.ts"
 import { Moves } from "./world/Moves.ts"
 import { Machines } from "./world/Parties.ts"
 import * as Properties from "./world/Properties.ts"
+import { renumber } from "./world/Renumber.ts"
 import { defaults, type Settings } from "./world/Settings.ts"
 import type { Move, World } from "./world/State.ts"
 import * as View from "./world/View.ts"
@@ -73,7 +74,7 @@ const begin = (settings: Settings, machines: Machines, moves: Moves): World => {
   let world = blank(settings, machines)
   for (let steps = 0; steps < 100; steps++) {
     if (Properties.unsettled(world, settings) === undefined) {
-      return { ...world, faults: settings.faults, swaps: settings.swaps }
+      return renumber({ ...world, faults: settings.faults, swaps: settings.swaps }, machines)
     }
     const next = moves.next(world).find((one) => one.fair)
     if (next === undefined) break

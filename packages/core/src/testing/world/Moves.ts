@@ -9,8 +9,10 @@ import type { Transition } from "../Explorer.ts"
 import { Draft, endProcess, endSupervisor, excuse, isListening, setProcess, setSupervisor, setWrite } from "./Draft.ts"
 import type { Machines } from "./Parties.ts"
 import * as Plain from "./PlainDriver.ts"
+import { unsettled } from "./Properties.ts"
+import { renumber } from "./Renumber.ts"
 import * as Sealed from "./SealedDriver.ts"
-import { commandOf, type FaultKind, type Settings } from "./Settings.ts"
+import { commandOf, type FaultKind, type Settings, versionOf } from "./Settings.ts"
 import { generationOf, type Move, type Process, pidOf, type World } from "./State.ts"
 import * as S from "./SupervisorDriver.ts"
 import * as Timers from "./Timers.ts"
@@ -40,7 +42,7 @@ export class Moves {
     let busy = false
     const add = (kind: Kind, party: string, event: string, fuse: number, next: World): void => {
       const fair = kind === "fair" || kind === "idle"
-      transitions.push({ move: { party, event, fuse }, next, fair, weight: WEIGHT[kind] ?? 0.03 })
+      transitions.push({ move: { party, event, fuse }, next: rest(next), fair, weight: WEIGHT[kind] ?? 0.03 })
     }
     const run = (act: (draft: Draft) => void, fuse: number, isFault: boolean): Draft => {
       const draft = new Draft(world, this.#settings, this.#machines, fuse)
@@ -51,6 +53,8 @@ export class Moves {
       act(draft)
       return draft
     }
+    const rest = (next: World): World =>
+      unsettled(next, this.#settings) === undefined ? renumber(next, this.#machines) : forgive(next)
     const offer: Offer = (kind, party, event, act) => {
       const isFault = kind !== "fair" && kind !== "idle" && kind !== "user"
       if (isFault && (world.faults === 0 || !kinds.includes(kind))) return
@@ -86,7 +90,7 @@ export class Moves {
       if (next !== undefined || party !== move.party || event !== move.event) return
       const draft = new Draft(world, this.#settings, this.#machines, move.fuse, log)
       act(draft)
-      next = draft.world
+      next = unsettled(draft.world, this.#settings) === undefined ? renumber(draft.world, this.#machines) : draft.world
     }
     supervisorMoves(world, offer)
     for (const process of world.processes) {
@@ -101,6 +105,16 @@ export class Moves {
 }
 
 export const name = (process: Process): string => `v${process.version} ${process.pid}`
+
+/** Nobody asks about a generation that the supervisor has forgotten, unless a swap is not wholly over. */
+const forgive = (world: World): World => {
+  const { supervisor, excused } = world
+  if (excused.length === 0 || supervisor.life !== "running" || supervisor.machine.state.swap !== undefined) return world
+  if (world.streams.length > 0 || world.processes.length > 1) return world
+  const { generations } = supervisor.machine.state
+  const kept = excused.filter((pid) => generations.some((one) => pidOf(one.id) === pid))
+  return kept.length === excused.length ? world : { ...world, excused: kept }
+}
 
 const goOn = (draft: Draft, process: Process): void =>
   setProcess(draft, process.pid, { stopped: false, timers: Timers.expire(process.timers) })
@@ -231,7 +245,7 @@ const userMoves = (world: World, offer: Offer): void => {
   const { state } = world.supervisor.machine
   const wanted = state.swap === undefined && (state.phase === "serving" || state.phase === "recovering")
   if (world.swaps > 0 && wanted && world.supervisor.life === "running") {
-    const version = state.nextSwap + 1
+    const version = versionOf(state.command) + 1
     const ask = (failing?: S.Failing) => (draft: Draft) => {
       draft.world.swaps--
       const handoffId = `handoff ${state.nextSwap}`

@@ -1,6 +1,7 @@
 /**
  * The machines of a world's parties, memoised, and which rows of their tables were ever taken.
  */
+import type { ProcessIdentity } from "../../backend/Processes.ts"
 import * as Incumbent from "../../protocol/Incumbent.ts"
 import * as Successor from "../../protocol/Successor.ts"
 import type * as Document from "../../swap/Document.ts"
@@ -46,6 +47,7 @@ export class Machines {
   readonly #documents = new Map<Supervision.State, Document.Document>()
   readonly #decisions = new Map<Document.Document, Map<string, Supervision.Recovered | undefined>>()
   readonly #byText = new Map<string, Document.Document>()
+  readonly #identities = new Map<number, ProcessIdentity>()
   readonly #settings: Settings
 
   constructor(settings: Settings) {
@@ -55,6 +57,7 @@ export class Machines {
     const canonical = (state: Supervision.State): Supervision.State => ({
       ...state,
       history: [],
+      startGeneration: state.startRequest === undefined ? undefined : state.startGeneration,
       restarts: { failures: 0, total: 0, nextAt: state.restarts.nextAt }
     })
     const supervision = (state: Supervision.State, event: Supervision.Event) => {
@@ -65,7 +68,10 @@ export class Machines {
     }
     this.supervision = new Machine(supervision, canonical)
     const same = <A>(state: A): A => state
-    this.incumbent = new Machine(policies.incumbent, same, (before, event) =>
+    // A new session begins from the beginning, whatever the last one left.
+    const serving = (state: Incumbent.State): Incumbent.State =>
+      state.phase === "serving" ? Incumbent.initial(state.options) : state
+    this.incumbent = new Machine(policies.incumbent, serving, (before, event) =>
       this.rows.add(`incumbent ${before.phase} ${eventName(event)}`)
     )
     this.successor = new Machine(policies.successor, same, (before, event) =>
@@ -77,6 +83,12 @@ export class Machines {
   /** A supervisor that has just been started. */
   fresh(): Supervision.State {
     return Supervision.initial(optionsOf(this.#settings.mode), commandOf(1))
+  }
+
+  identityOf(pid: number): ProcessIdentity {
+    const known = this.#identities.get(pid) ?? { pid, startTime: pid, bootId: "b" }
+    this.#identities.set(pid, known)
+    return known
   }
 
   incumbentOf(pid: number): Node<Incumbent.State> {

@@ -74,6 +74,8 @@ export const unsettled = (world: World, settings: Settings): string | undefined 
   if (streams.length > 0 || supervisor.sessions.length > 0) return "a stream is left"
   if (supervisor.probes.length > 0 || supervisor.looks.length > 0 || supervisor.facts.length > 0) return "S is at work"
   if (supervisor.timers.length > 0) return `timer ${supervisor.timers[0]} is left`
+  if (supervisor.watches.length > 0) return "the supervisor watches"
+  if (world.litter > 0) return "a temporary socket is left"
   if (world.writes.includes("queued") || world.writes.includes("in flight")) return "a client waits"
   if (settings.mode !== "sealed") return undefined
   if (process.incumbent?.state.phase !== "serving") return "no incumbent"

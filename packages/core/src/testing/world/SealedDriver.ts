@@ -159,7 +159,7 @@ const incumbentCommand = (draft: Draft, pid: number, command: Incumbent.Command,
       return true
     case "Exit": {
       if (blown(draft, pid)) return false
-      if (command.why === "committed" || command.why === "replaced") leave(draft, pid)
+      if (command.why !== "resume-failed") leave(draft, pid)
       excuse(draft, pid)
       const process = processOf(draft, pid)
       if (process !== undefined && !draft.settings.policies.removesOwnPathOnly) draft.world.path = 0
@@ -179,6 +179,9 @@ const incumbentCommand = (draft: Draft, pid: number, command: Incumbent.Command,
 const leave = (draft: Draft, pid: number): void => {
   const { world } = draft
   if (world.lock !== 0 && world.lock !== pid && processOf(draft, world.lock)?.open === true) return
+  // It hears late of a swap that is done, perhaps while the next one runs.
+  if (world.promised > (processOf(draft, pid)?.version ?? 0)) return
+  if (world.processes.some((one) => one.pid !== pid && one.role === "incumbent")) return
   if (world.excused.some((one) => one > pid && processOf(draft, one) === undefined)) return
   breaks(draft, "6 the incumbent serves on", `process ${pid} leaves, and nobody else has the data open`)
 }
@@ -305,6 +308,8 @@ export const endHook = (draft: Draft, pid: number, end: End): void => {
         : feed(draft, pid, "TL", { _tag: "ListenersTaken" })
     case "prepare socket":
       if (end === "failed") return feed(draft, pid, "SF", { _tag: "SocketFailed" })
+      // Whoever prepares one removes what others have left.
+      draft.world.litter = 0
       setProcess(draft, pid, { socket: "temporary" })
       return feed(draft, pid, "SP", { _tag: "SocketPrepared" })
     case "remove socket":
@@ -332,6 +337,7 @@ export const endHook = (draft: Draft, pid: number, end: End): void => {
       if (process.open) setProcess(draft, pid, { memory: draft.settings.daemon.resume(process.memory) })
       else openState(draft, pid)
       if (draft.settings.policies.reclaimsPath) draft.world.path = pid
+      draft.world.litter = 0
       setProcess(draft, pid, { accepting: true })
       return feed(draft, pid, "RE", { _tag: "Resumed" })
   }
@@ -354,6 +360,7 @@ const opened = (draft: Draft, process: Process, end: End): void => {
   if (process.role === "cold") {
     if (end === "failed") return endProcess(draft, pid)
     openState(draft, pid)
+    draft.world.litter = 0
     if (draft.lives() === false) {
       excuse(draft, pid)
       return endProcess(draft, pid)

@@ -26,8 +26,6 @@ import { optionsOf, versionOf } from "./Settings.ts"
 import { type Fact, type Hook, type Process, pidOf, type Session, type World } from "./State.ts"
 import * as Timers from "./Timers.ts"
 
-const identityOf = (pid: number) => ({ pid, startTime: pid, bootId: "b" })
-
 /** `how`: what is to fail in this step. */
 export type Failing = "launch" | "save" | undefined
 
@@ -137,7 +135,7 @@ const carryOut = (draft: Draft, command: Supervision.Action, failing: Failing): 
     case "Tell":
       return true
     case "Finish":
-      if (draft.lives()) endSupervisor(draft)
+      endSupervisor(draft)
       return true
   }
 }
@@ -184,6 +182,8 @@ const launch = (draft: Draft, command: Extract<Supervision.Action, { _tag: "Laun
     socket: "none",
     cancelled: false
   }
+  // Its pid is its own: the stranger that had it has gone.
+  if (world.strangers.includes(pid)) world.strangers = world.strangers.filter((one) => one !== pid)
   world.processes = [...world.processes, process].sort((one, other) => one.pid - other.pid)
   addFacts(draft, { generation, what: "launched" })
 }
@@ -234,10 +234,20 @@ const signal = (draft: Draft, generation: number, name: string): void => {
   endProcess(draft, pid)
 }
 
+/** Whoever is said to serve must be able to, unless a fault has just hit it. */
+const checkSuccessor = (draft: Draft, { to, mode }: Supervision.SwapRecord): void => {
+  const pid = pidOf(to ?? 0)
+  const process = processOf(draft, pid)
+  const able = mode === "sealed" ? process?.open === true && process.locked : process?.accepting === true
+  if (able || draft.world.excused.includes(pid)) return
+  breaks(draft, "7 what was told stays true", `committed, and generation ${to} cannot serve`)
+}
+
 /** A caller is told. */
 const answered = (draft: Draft, record: Supervision.SwapRecord): void => {
   const { world } = draft
   if (record.outcome === "committed") {
+    checkSuccessor(draft, record)
     world.promised = Math.max(world.promised, versionOf(record.command))
     return
   }
@@ -314,7 +324,12 @@ export const fact = (draft: Draft, taken: Fact, failing?: Failing): void => {
   switch (what) {
     case "launched": {
       const pid = pidOf(generation)
-      return feed(draft, name, { _tag: "Launched", generation, pid, identity: identityOf(pid), at: 0 }, failing)
+      return feed(
+        draft,
+        name,
+        { _tag: "Launched", generation, pid, identity: draft.machines.identityOf(pid), at: 0 },
+        failing
+      )
     }
     case "launch failed":
       return feed(draft, name, { _tag: "LaunchFailed", generation, detail: "ENOMEM", at: 0 }, failing)
@@ -364,7 +379,7 @@ export const look = (draft: Draft, patient: boolean): void => {
     ...document,
     generations: document.generations.flatMap((one) => {
       const pid = processFor(draft, one)
-      return pid === undefined ? [] : [{ ...one, process: identityOf(pid) }]
+      return pid === undefined ? [] : [{ ...one, process: draft.machines.identityOf(pid) }]
     })
   }
   const answering = listenerAt(draft)

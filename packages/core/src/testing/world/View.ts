@@ -72,8 +72,7 @@ export const keyOf = (world: World, machines: Machines): ReadonlyArray<number> =
     world.promised,
     world.faults,
     world.swaps,
-    world.aborts,
-    world.faultless ? 1 : 0
+    world.aborts
   )
   for (const write of world.writes) key.push(statuses.indexOf(write))
   for (const pid of world.strangers) key.push(pid)

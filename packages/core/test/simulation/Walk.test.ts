@@ -1,0 +1,57 @@
+import * as Explorer from "@handoff/core/testing/Explorer"
+import * as Walk from "@handoff/core/testing/Walk"
+import * as World from "@handoff/core/testing/World"
+import { expect, it } from "vitest"
+
+const BOUNDS = { faults: 40, swaps: 10, aborts: 5, writes: 6 }
+
+it.each(["sealed", "overlap", "exclusive"] as const)(
+  "ten %s swaps with many faults, from seeds",
+  { timeout: 120_000 },
+  (mode) => {
+    const model = World.make({ mode, ...BOUNDS })
+    let steps = 0
+    for (let seed = 1; seed <= 40; seed++) {
+      const walked = Walk.walk(model, { seed, steps: 1_000 })
+      steps += walked.steps
+      expect(walked.broken === undefined ? "" : `seed ${seed}\n${Explorer.explain(walked.broken)}`).toBe("")
+      expect(walked.rests).toBeGreaterThan(0)
+    }
+    expect(steps).toBeGreaterThan(5_000)
+  }
+)
+
+it("the same seed gives the same history", () => {
+  const take = (seed: number) => {
+    const model = World.make({ mode: "sealed", ...BOUNDS })
+    const names: Array<string> = []
+    const spy = { ...model, check: (world: World.World) => (names.push(String(model.key(world))), model.check(world)) }
+    Walk.walk(spy, { seed, steps: 300 })
+    return names
+  }
+  expect(take(7)).toEqual(take(7))
+  expect(take(7)).not.toEqual(take(8))
+})
+
+it("a failure far out shrinks to a few moves that a person can read", { timeout: 120_000 }, () => {
+  // The daemon acknowledges from memory once it is sealed.
+  const daemon: World.Daemon<number, number> = {
+    ...World.careful,
+    isDrained: () => true,
+    work: (memory, disk) => {
+      const [choice] = World.careful.work(memory & 0xff, disk)
+      return choice === undefined
+        ? []
+        : [{ ...choice, memory: choice.memory | (memory & 0x100), disk: memory & 0x100 ? disk : choice.disk }]
+    }
+  }
+  const model = World.make({ mode: "sealed", ...BOUNDS, daemon })
+  const found = Array.from({ length: 60 }, (_, seed) => Walk.walk(model, { seed, steps: 1_000 })).find(
+    (one) => one.broken !== undefined && one.steps > 40
+  )
+  expect(found?.broken?.property).toBe("3 no acknowledged write is lost")
+  expect(found?.broken?.trace.length).toBeLessThan(25)
+  const text = found?.broken === undefined ? "" : Explorer.explain(found.broken)
+  expect(text).toContain("PrepareHandoff")
+  expect(text.split("\n")[0]).toMatch(/^3 no acknowledged write is lost: write \d is not on the disk$/)
+})
