@@ -41,6 +41,8 @@ export interface State {
   readonly policy: Policy
   readonly mustNotify: boolean
   readonly settling: boolean
+  /** There is no listener on which it could be seen. */
+  readonly blind: boolean
   readonly evidence: Evidence | undefined
 }
 
@@ -56,7 +58,7 @@ export const start = (options: Options, listeners: number, mustNotify: boolean):
   const blind = options.policy === "auto" && listeners === 0
   const settling = !notifyOnly && (options.policy === "settle" || blind)
   return {
-    state: { policy: options.policy, mustNotify: notifyOnly, settling, evidence: undefined },
+    state: { policy: options.policy, mustNotify: notifyOnly, settling, blind, evidence: undefined },
     settle: settling ? "start" : undefined
   }
 }
@@ -68,6 +70,7 @@ export const wantsObservation = (state: State): boolean =>
 /** What is waited for, in words for a person. */
 export const expectation = (state: State): string => {
   if (state.mustNotify) return "READY=1"
+  if (state.blind) return "READY=1, or it to stay alive"
   switch (state.policy) {
     case "accepting":
       return "it to accept on every listener"
@@ -93,7 +96,7 @@ export const step = (state: State, fact: Fact): Step => {
         : { state, settle: undefined }
     case "Settled":
       return state.settling
-        ? ready(state, state.policy === "auto" ? "accepting" : "settled")
+        ? ready(state, state.policy === "auto" && !state.blind ? "accepting" : "settled")
         : { state, settle: undefined }
     case "Observed":
       return observed(state, fact.accepting)

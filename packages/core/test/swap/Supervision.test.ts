@@ -48,6 +48,16 @@ describe("starting", () => {
     expect(driver.answer(1)).toEqual({ _tag: "Started", generation: 1, durationMs: 1_250 })
   })
 
+  it("claims to have seen nobody accept where there is no listener", () => {
+    const driver = new Driver({ listeners: 0 })
+    driver.send({ _tag: "StartRequested", request: 1 })
+    driver.launched(1)
+    driver.send({ _tag: "Observed", generation: 1, accepting: true, waiting: false, connections: 0 })
+    driver.pass(250)
+    const ready = driver.log.find((one) => one._tag === "Tell" && one.notice._tag === "GenerationReady")
+    expect(ready).toMatchObject({ notice: { evidence: "settled" } })
+  })
+
   it("kills what was launched after it had been given up", () => {
     const driver = new Driver()
     driver.send({ _tag: "StartRequested", request: 1 })
