@@ -21,6 +21,7 @@
 import { randomBytes } from "node:crypto"
 import type { Address } from "@handoff/core/Address"
 import * as AddressText from "@handoff/core/Address"
+import { Executables } from "@handoff/core/backend/Executables"
 import type { Files } from "@handoff/core/backend/Files"
 import { Locks } from "@handoff/core/backend/Locks"
 import { Processes } from "@handoff/core/backend/Processes"
@@ -40,7 +41,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Adoption from "./internal/Adoption.ts"
 import * as Engine from "./internal/Engine.ts"
-import type * as GenerationLauncher from "./internal/GenerationLauncher.ts"
+import * as GenerationLauncher from "./internal/GenerationLauncher.ts"
 import * as Listeners from "./Listeners.ts"
 import * as OutputLog from "./OutputLog.ts"
 import * as StateStore from "./StateStore.ts"
@@ -343,16 +344,17 @@ const make = Effect.fnUntraced(function* (options: Options) {
   // engine must still turn while its generations drain.
   const engineScope = yield* Scope.make()
   const { adopted, gone } = yield* takeOver(recovered, output).pipe(Scope.provide(engineScope))
+  const settings: GenerationLauncher.Settings = {
+    options,
+    directory,
+    listeners,
+    handoffSocket,
+    output,
+    environment: process.env,
+    workingDirectory: options.workingDirectory ?? process.cwd()
+  }
   const engine = yield* Engine.make({
-    settings: {
-      options,
-      directory,
-      listeners,
-      handoffSocket,
-      output,
-      environment: process.env,
-      workingDirectory: options.workingDirectory ?? process.cwd()
-    },
+    settings,
     machine: Supervision.initial(limits, { argv: options.command }),
     adopted,
     gone,
@@ -394,6 +396,19 @@ const make = Effect.fnUntraced(function* (options: Options) {
     }
     return yield* Effect.die(new Error("start was called twice"))
   })
+
+  const executables = yield* Executables
+  /** An exclusive swap stops what serves before it starts anything: a typo must not cost an outage. */
+  const checkProgram = (command: Supervision.Command | undefined, mode: Mode.Wish | undefined) =>
+    command === undefined || mode !== "exclusive"
+      ? Effect.void
+      : GenerationLauncher.lookUp(settings, command).pipe(
+          Effect.provideService(Executables, executables),
+          Effect.mapError(
+            (error) =>
+              new SwapError({ reason: { _tag: "Refused", refusal: { _tag: "NoProgram", detail: error.message } } })
+          )
+        )
 
   const abort = Effect.flatMap(engine.ask({ _tag: "AbortRequested" }), (answer) => {
     if (answer._tag === "Aborting") return Effect.succeed(answer.swap)
@@ -447,7 +462,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     start,
     swap: (command, { mode } = {}) =>
       Effect.flatMap(
-        Effect.suspend(() =>
+        Effect.andThen(checkProgram(command, mode ?? options.mode), () =>
           engine.ask({
             _tag: "SwapRequested",
             handoffId: newHandoffId(),

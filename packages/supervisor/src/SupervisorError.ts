@@ -57,6 +57,8 @@ export const formatRefusal = (refusal: Refusal): string => {
       return "there is no version before this one to go back to"
     case "NoSwap":
       return "no swap is running"
+    case "NoProgram":
+      return refusal.detail
     case "TooLate":
       return `swap ${refusal.swap} is decided: the new version was told to serve`
   }

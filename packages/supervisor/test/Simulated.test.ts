@@ -257,6 +257,16 @@ describe("a supervisor on a simulated kernel", () => {
     }).pipe(Effect.provide(supervised({ mode: "exclusive" })))
   )
 
+  it.effect("stops nobody for an exclusive swap to a program that is not there", () =>
+    Effect.gen(function* () {
+      const supervisor = yield* started
+      const error = yield* Effect.flip(supervisor.swap({ argv: ["/no/such/program"] }))
+      expect(error.message).toContain("/no/such/program")
+      expect((yield* supervisor.status).generations.map((one) => [one.id, one.phase])).toEqual([[1, "serving"]])
+      yield* stopped
+    }).pipe(Effect.provide(supervised({ mode: "exclusive" })))
+  )
+
   it.effect("stops in the middle of an exclusive swap, and starts nothing more", () =>
     Effect.gen(function* () {
       const supervisor = yield* started

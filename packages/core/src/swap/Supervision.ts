@@ -105,6 +105,8 @@ export type Refusal =
   | { readonly _tag: "NoSwap" }
   /** The new version was told to serve: nobody could take back what it has acknowledged. */
   | { readonly _tag: "TooLate"; readonly swap: number }
+  /** The program is not there: found before an exclusive swap stops the one that serves. */
+  | { readonly _tag: "NoProgram"; readonly detail: string }
 
 export interface Generation {
   readonly id: number

@@ -120,18 +120,26 @@ export interface Wish {
   readonly attach: ((fd: Fd) => Effect.Effect<void, { readonly message: string }>) | undefined
 }
 
+/** The program of a command, as it is found now. */
+export const lookUp = Effect.fnUntraced(function* (
+  settings: Pick<Settings, "options" | "environment" | "workingDirectory">,
+  command: Command
+) {
+  const executables = yield* Executables
+  const [name = ""] = command.argv
+  return yield* executables.resolve(name, {
+    workingDirectory: command.workingDirectory ?? settings.workingDirectory,
+    path: environmentOf(settings, command).PATH ?? DEFAULT_PATH
+  })
+})
+
 /** Launches a generation. */
 export const launch = Effect.fnUntraced(function* (
   settings: Settings,
   { generation, token, command, onNotify, attach }: Wish
 ) {
   const launcher = yield* Launcher
-  const executables = yield* Executables
-  const [name = ""] = command.argv
-  const program = yield* executables.resolve(name, {
-    workingDirectory: command.workingDirectory ?? settings.workingDirectory,
-    path: environmentOf(settings, command).PATH ?? DEFAULT_PATH
-  })
+  const program = yield* lookUp(settings, command)
   const stdio = yield* settings.output.open(generation)
   const notifySocket = yield* hear(settings, generation, onNotify)
   const start = (pair: readonly [Fd, Fd] | undefined) =>
