@@ -207,12 +207,15 @@ const checkpoint = async ({ halt, end, diary, processes, census }: Run, subjects
   halt.open()
 }
 
-/** Brings everything to rest and to its end; gives what is wrong with the data. */
-const conclude = async ({ end, processes, census }: Run, subjects: ReadonlyArray<Subject>) => {
-  const isWhole = () => end.result().broken === undefined
-  if (isWhole()) await checkAtRest(subjects, processes, census, end.wrong)
+/** Looks at everything once more at rest, and lets the clients go. */
+const settle = async ({ end, processes, census }: Run, subjects: ReadonlyArray<Subject>) => {
+  if (end.result().broken === undefined) await checkAtRest(subjects, processes, census, end.wrong)
   for (const { clients } of subjects) await clients.stop()
-  if (isWhole()) {
+}
+
+/** Stops the services, which nobody watches any more; gives what is wrong with their data. */
+const conclude = async ({ end, processes }: Run, subjects: ReadonlyArray<Subject>) => {
+  if (end.result().broken === undefined) {
     for (const { service } of subjects) await service.stop()
     if (processes.alive().length > 0) end.wrong("no process is left after the stop", processes.alive().join(", "))
   }
@@ -248,8 +251,9 @@ export const soak = async (options: Options, interrupted: AbortSignal): Promise<
     if (!end.isOver()) await checkpoint(run, subjects)
   }
   await driven
-  const problems = await conclude(run, subjects)
+  await settle(run, subjects)
   clearInterval(ticker)
+  const problems = await conclude(run, subjects)
   return {
     minutes: diary.elapsed() / 60,
     seed,
