@@ -48,12 +48,22 @@ export const request = (draft: Draft.Draft, { mode, ...wish }: Wish, unsaved: st
   end(draft, swap, { outcome: "rolled-back", evidence: undefined, failure, cut: 0, killed: false })
 }
 
-const blocker = (draft: Draft.Draft): Swap["waitingFor"] => {
-  const { generations, options, waitFor } = draft.state
+/**
+ * How many generations may live before this swap begins. A sealed daemon that has given its data away and has not ended
+ * yet would take the lock again in the gap of the next swap: nobody but the serving one may be left.
+ */
+const limit = (draft: Draft.Draft, swap: Swap): number => {
+  const serving = Draft.find(draft, draft.state.serving)
+  const isSealed = swap.wish === "sealed" || (swap.wish === "auto" && serving?.handoffSocket === "served")
+  return isSealed ? 2 : draft.state.options.generationLimit
+}
+
+const blocker = (draft: Draft.Draft, swap: Swap): Swap["waitingFor"] => {
+  const { generations, waitFor } = draft.state
   const starting = generations.find((one) => one.phase === "launching" || one.phase === "starting")
   if (starting !== undefined) return { generation: starting.id, why: "starting" }
   if (waitFor[0] !== undefined) return { generation: waitFor[0], why: "draining" }
-  if (generations.length < options.generationLimit) return undefined
+  if (generations.length < limit(draft, swap)) return undefined
   const ending = generations.find((one) => one.phase !== "serving")
   return ending === undefined ? undefined : { generation: ending.id, why: "draining" }
 }
@@ -62,7 +72,7 @@ const blocker = (draft: Draft.Draft): Swap["waitingFor"] => {
 export const proceed = (draft: Draft.Draft): void => {
   const { swap } = draft.state
   if (swap === undefined || swap.phase !== "waiting") return
-  const waitingFor = blocker(draft)
+  const waitingFor = blocker(draft, swap)
   if (waitingFor !== undefined) {
     if (swap.waitingFor?.generation === waitingFor.generation) return
     Draft.set(draft, { swap: { ...swap, waitingFor } })

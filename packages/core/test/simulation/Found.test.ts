@@ -64,3 +64,23 @@ it("a program that must not run twice is not started beside one that was given u
   // Any other program need not wait: clients do.
   expect(timers(run("overlap", ...history).last)).toContain("restart")
 })
+
+it("a sealed swap waits for the end of the incumbent before the last: it would take the lock in the gap", () => {
+  const history: ReadonlyArray<Body> = [
+    { _tag: "StartRequested", request: 1 },
+    launched(1),
+    { _tag: "Notified", generation: 1 },
+    { _tag: "HandoffSocketSeen", generation: 1, served: true },
+    { _tag: "SwapRequested", request: 2, command: { argv: ["v2"] }, handoffId: "a", mode: "overlap" },
+    launched(2),
+    { _tag: "HandoffSocketSeen", generation: 2, served: true },
+    { _tag: "Notified", generation: 2 },
+    { _tag: "SwapRequested", request: 3, command: { argv: ["v3"] }, handoffId: "b" }
+  ]
+  const waiting = run("auto", ...history)
+  expect(waiting.state.serving).toBe(2)
+  expect(waiting.state.swap?.waitingFor).toEqual({ generation: 1, why: "draining" })
+  const { last, state } = run("auto", ...history, { _tag: "Gone", generation: 1 })
+  expect(state.swap?.mode).toBe("sealed")
+  expect(last.some((one) => one._tag === "Handoff" && one.command._tag === "Connect")).toBe(true)
+})

@@ -285,6 +285,22 @@ describe("a sealed swap", () => {
     expect(verdict(driver, 2)).toBe("rolled-back Unhealthy, 1 serves")
   })
 
+  it("kills an incumbent that comes back to nothing, and starts its command again", () => {
+    const driver = sealed("sealing")
+    driver.send({ _tag: "AbortRequested", request: 9 })
+    driver.end(2)
+    expect(driver.state.swap?.handoff?.phase).toBe("resuming")
+    driver.pass(29_000)
+    expect(driver.signals(1)).toEqual([])
+    driver.pass(1_000)
+    expect(driver.signals(1)).toEqual(["SIGKILL group"])
+    expect(driver.answer(2)).toBeUndefined()
+    driver.end(1)
+    expect(verdict(driver, 2)).toBe("rolled-back Aborted, nobody serves")
+    driver.pass(100)
+    expect(driver.launches().at(-1)).toBe("3 v1")
+  })
+
   it("does not start the old command while the successor may still get the data", () => {
     const driver = sealed("opening")
     driver.end(1, { code: 1 })
@@ -637,23 +653,6 @@ describe("a supervisor that follows one that died", () => {
       expect(driver.answer(1)).toEqual({ _tag: "Refused", refusal: { _tag: "Stopping" } })
       expect(driver.answer(2)).toEqual({ _tag: "Stopped" })
       expect([...driver.timers.keys()]).toEqual([])
-    })
-
-    it("is not fooled by the end of another one", () => {
-      const before = new Driver({ mode: "sealed" }).serving()
-      before.swap(2)
-      before.until("publishing")
-      before.advance()
-      before.swap(3, ["v3"])
-      before.until("sealing")
-      const driver = after(before, { 1: {}, 3: { holdsLock: true } })
-      expect(driver.state.waitFor).toEqual([3])
-      driver.end(1)
-      driver.pass(1_000)
-      expect(driver.launches()).toEqual([])
-      driver.end(3)
-      driver.pass(100)
-      expect(driver.launches()).toEqual(["4 v2"])
     })
   })
 

@@ -179,7 +179,7 @@ const runningSupervisor = (world: World, offer: Offer): void => {
   for (const timer of supervisor.timers) {
     const timerName = Timers.nameOf(timer)
     if (!Timers.isPrompt(timerName)) continue
-    const kind = timerName === "handoff:probe" && !isAnswered(world, resumes(world)) ? "idle" : "fair"
+    const kind = isInVain(world, timerName) ? "idle" : "fair"
     offer(kind, party, `timer ${timerName}`, (draft) => fireSupervisor(draft, timerName))
     if (timerName === "restart") {
       offer("call", party, "timer restart; the launch fails", (draft) => fireSupervisor(draft, timerName, "launch"))
@@ -192,6 +192,10 @@ const runningSupervisor = (world: World, offer: Offer): void => {
 }
 
 const resumes = ({ supervisor }: World): boolean => supervisor.machine.state.swap?.handoff?.phase === "resuming"
+
+/** A try that will end as the last one did. A sealed daemon that is started finds the lock held. */
+const isInVain = (world: World, timer: string): boolean =>
+  timer === "handoff:probe" ? !isAnswered(world, resumes(world)) : timer === "restart" && world.lock !== 0
 
 const fireSupervisor = (draft: Draft, timer: string, failing?: S.Failing): void => {
   setSupervisor(draft, { timers: Timers.clear(draft.world.supervisor.timers, timer) })

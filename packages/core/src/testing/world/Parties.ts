@@ -35,6 +35,10 @@ const eventName = (event: Told): string => {
   }
 }
 
+/** A number that nobody bears any more is given again, or restarts would never come to an end. */
+const nextGenerationOf = ({ generations, swap }: Supervision.State): number =>
+  1 + Math.max(0, ...generations.map((one) => one.id), swap?.from ?? 0, swap?.to ?? 0, swap?.restored ?? 0)
+
 export class Machines {
   readonly supervision: Machine<Supervision.State, Supervision.Event, Supervision.Action>
   readonly incumbent: Machine<Incumbent.State, Incumbent.Event, Incumbent.Command>
@@ -58,7 +62,8 @@ export class Machines {
       ...state,
       history: [],
       startGeneration: state.startRequest === undefined ? undefined : state.startGeneration,
-      restarts: { failures: 0, total: 0, nextAt: state.restarts.nextAt }
+      restarts: { failures: 0, total: 0, nextAt: state.restarts.nextAt },
+      nextGeneration: nextGenerationOf(state)
     })
     const supervision = (state: Supervision.State, event: Supervision.Event) => {
       const step = policies.supervision(state, event)

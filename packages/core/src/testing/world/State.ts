@@ -40,7 +40,7 @@ export interface Session {
 /** A fact of one generation on its way to the machine, in order. */
 export interface Fact {
   readonly generation: number
-  readonly what: "launched" | "launch failed" | "notified" | "exited" | "gone"
+  readonly what: "launched" | "launch failed" | "notified" | "asked" | "exited" | "gone"
 }
 
 export interface Supervisor {

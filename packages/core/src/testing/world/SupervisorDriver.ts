@@ -16,6 +16,7 @@ import {
   type Draft,
   endProcess,
   endSupervisor,
+  excuse,
   processOf,
   sendToProcess,
   setProcess,
@@ -156,6 +157,7 @@ const launch = (draft: Draft, command: Extract<Supervision.Action, { _tag: "Laun
     return addFacts(draft, { generation, what: "launch failed" })
   }
   const pid = pidOf(generation)
+  if (processOf(draft, pid) !== undefined) return breaks(draft, "the model", `process ${pid} lives already`)
   if (successor) {
     const swap = world.supervisor.machine.state.swap?.id ?? 0
     const stream = addStream(draft, pid, true)
@@ -227,8 +229,13 @@ const signal = (draft: Draft, generation: number, name: string): void => {
     breaks(draft, "6 nothing but the handoff's own", `${name} to a stranger, process ${pid}`)
   const process = processOf(draft, pid)
   if (process === undefined) return
-  if (name !== "SIGKILL") return setProcess(draft, pid, { signalled: true })
-  if (state.serving === generation || (state.swap?.mode !== "exclusive" && state.swap?.from === generation)) {
+  if (name !== "SIGKILL") {
+    setProcess(draft, pid, { signalled: true })
+    return addFacts(draft, { generation, what: "asked" })
+  }
+  // An incumbent that did not come back in time is given up by intent.
+  if (state.swap?.handoff?.phase === "resuming") excuse(draft, pid)
+  else if (state.serving === generation || (state.swap?.mode !== "exclusive" && state.swap?.from === generation)) {
     breaks(draft, "6 the incumbent serves on", `the supervisor kills generation ${generation}, which serves`)
   }
   endProcess(draft, pid)
@@ -319,7 +326,9 @@ export const listenerIn = (world: World): number | undefined =>
 export const fact = (draft: Draft, taken: Fact, failing?: Failing): void => {
   const { supervisor } = draft.world
   const { generation, what } = taken
-  setSupervisor(draft, { facts: supervisor.facts.filter((one) => one !== taken) })
+  const isLast = what === "gone" || what === "launch failed"
+  const others = supervisor.facts.filter((one) => one !== taken && !(isLast && one.generation === generation))
+  setSupervisor(draft, { facts: others })
   const name = `${what} ${generation}`
   switch (what) {
     case "launched": {
@@ -333,6 +342,8 @@ export const fact = (draft: Draft, taken: Fact, failing?: Failing): void => {
     }
     case "launch failed":
       return feed(draft, name, { _tag: "LaunchFailed", generation, detail: "ENOMEM", at: 0 }, failing)
+    case "asked":
+      return feed(draft, name, { _tag: "Asked", generation, at: 0 }, failing)
     case "notified":
       return feed(draft, name, { _tag: "Notified", generation, at: 0 }, failing)
     case "exited": {
