@@ -50,12 +50,13 @@ export const request = (draft: Draft.Draft, { mode, ...wish }: Wish, unsaved: st
 
 /**
  * How many generations may live before this swap begins. A sealed daemon that has given its data away and has not ended
- * yet would take the lock again in the gap of the next swap: nobody but the serving one may be left.
+ * yet would take the lock again in the gap of the next swap: nobody but the serving one may be left. So it is before an
+ * exclusive swap: the old one would be stopped, and nobody would serve until the last of the others has drained.
  */
 const limit = (draft: Draft.Draft, swap: Swap): number => {
   const serving = Draft.find(draft, draft.state.serving)
   const isSealed = swap.wish === "sealed" || (swap.wish === "auto" && serving?.handoffSocket === "served")
-  return isSealed ? 2 : draft.state.options.generationLimit
+  return isSealed || swap.wish === "exclusive" ? 2 : draft.state.options.generationLimit
 }
 
 const blocker = (draft: Draft.Draft, swap: Swap): Swap["waitingFor"] => {

@@ -1,6 +1,7 @@
 /**
  * One exclusive swap, for a program that must not run twice: the old generation is stopped, then the new one started. In
- * between connections wait in the listeners' queues. Generations that still drain from earlier swaps are waited for too.
+ * between connections wait in the listeners' queues. Generations that still drain from earlier swaps are waited for
+ * first, while the old one serves.
  *
  *   phase         event                     next
  *   clearing      every group empty         running: the new one is started; restoring if it was given up meanwhile

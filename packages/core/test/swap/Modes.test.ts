@@ -377,14 +377,17 @@ describe("an exclusive swap", () => {
     expect(driver.launches()).toEqual(["1 v1", "2 v2"])
   })
 
-  it("waits for those too that drain from an earlier overlap swap", () => {
+  it("lets the old generation serve while others drain from an earlier overlap swap", () => {
     const driver = new Driver().serving()
     driver.swap(2)
     ready2(driver, 2)
     driver.send({ _tag: "SwapRequested", request: 3, handoffId: HANDOFF, mode: "exclusive", command: { argv: ["v3"] } })
-    driver.end(2)
-    expect(driver.launches()).toEqual(["1 v1", "2 v2"])
+    expect(driver.signals(2)).toEqual([])
+    expect(driver.state).toMatchObject({ serving: 2, swap: { phase: "waiting" } })
     driver.end(1)
+    expect(driver.signals(2)).toEqual(["SIGTERM process"])
+    expect(driver.launches()).toEqual(["1 v1", "2 v2"])
+    driver.end(2)
     expect(driver.launches()).toEqual(["1 v1", "2 v2", "3 v3"])
   })
 
