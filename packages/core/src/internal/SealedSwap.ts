@@ -36,6 +36,10 @@ const carryOut = (draft: Draft.Draft, begun: Swap, command: Sealed.Command): voi
     }
     case "Kill":
       return kill(draft)
+    case "KillIncumbent": {
+      const incumbent = Draft.find(draft, begun.from)
+      return incumbent === undefined ? undefined : Draft.kill(draft, incumbent)
+    }
     case "Commit":
       return commit(draft)
     case "RollBack":

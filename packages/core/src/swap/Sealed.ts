@@ -16,6 +16,9 @@
  *   4. O keeps its sealed state until N answers on the handoff socket's path. If N dies before that, O still resumes,
  *      from disk. Commit goes to O last.
  *
+ * An O that has not come back to serving in `resumeMs` (a seal or a resume that never ends, a stopped process) is killed:
+ * it accepts nothing, and only its end lets its command be started again.
+ *
  * From `opening` on O may go: its state is durable and its lock released. A party's death shows twice, as a lost stream
  * and as an exit; the exit tells more, and replaces the other as the failure while N is being ended.
  *
@@ -75,8 +78,9 @@
  *                            O lost
  *                            O exited                                                                                               close O
  *   reverting, O gone        LaunchFailed, N gone                                                               ended               roll back
- *   resuming                 O exited, path answers: O, timer resume                                            ended               roll back
+ *   resuming                 O exited, path answers: O                                                          ended               roll back
  *                            path answers: nobody, path answers: N                                                                  wait probe
+ *                            timer resume                                                                                           kill incumbent
  *                            timer probe                                                                                            probe path for Hello
  *
  * Timers: hello-incumbent, hello-successor, drain (the grace and its slack), liveness, deadline (from the start to Ready),
@@ -345,8 +349,9 @@ const fired = (state: State, timer: Timer, at: number): Step => {
     // It holds the lock and was told to go: taking it back could lose what it has acknowledged.
     case "publish":
       return committed(state)
+    // A hook of it hangs, or it was stopped: nobody serves as long as it is there.
     case "resume":
-      return rolledBack(state)
+      return go(state, {}, { _tag: "KillIncumbent" })
     default: {
       const waited = awaited(state)
       if (waited === undefined) return stay(state)

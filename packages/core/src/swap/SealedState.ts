@@ -26,7 +26,7 @@ export interface Options {
   readonly slackMs: number
   /** For a successor that is ready to take the handoff socket's path. */
   readonly publishMs: number
-  /** For an incumbent to serve again after an abort; then the verdict is given without it. */
+  /** For an incumbent to serve again after an abort; then it is killed, so that its command can be started again. */
   readonly resumeMs: number
   /** Between two looks at the handoff socket's path. */
   readonly probeMs: number
@@ -146,6 +146,8 @@ export type Command =
   | { readonly _tag: "Close"; readonly to: Party }
   /** SIGKILL to the successor's group, and wait for its end (SuccessorGone). */
   | { readonly _tag: "Kill" }
+  /** SIGKILL to the incumbent's group (IncumbentExited): it neither serves nor ends. */
+  | { readonly _tag: "KillIncumbent" }
   /** Connect to the handoff socket's path and tell who listens there; `hello`: and only if it says Hello. */
   | { readonly _tag: "Probe"; readonly hello: boolean }
   | { readonly _tag: "Commit" }

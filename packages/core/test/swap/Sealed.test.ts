@@ -136,6 +136,7 @@ it("random runs: nobody begins before the seal, nobody resumes before the succes
     fc.property(walk, (steps) => {
       let state = Sealed.initial(Sealed.defaults, id, 0)
       let [sealed, begun, launched, gone, judged] = [false, false, false, false, false]
+      let killed = false
       const set = new Set<string>()
       const take = (event: Sealed.Event) => {
         const before = state.phase
@@ -146,6 +147,7 @@ it("random runs: nobody begins before the seal, nobody resumes before the succes
         judged ||= next.state.phase === "publishing"
         for (const command of next.commands) {
           if (command._tag === "Launch") launched = true
+          if (command._tag === "KillIncumbent") killed = true
           if (command._tag === "SetTimer") set.add(command.timer)
           if (command._tag === "ClearTimer") set.delete(command.timer)
           if (command._tag === "Commit") expect(judged).toBe(true)
@@ -169,7 +171,8 @@ it("random runs: nobody begins before the seal, nobody resumes before the succes
       }
       for (let turn = 0; turn < 20 && state.phase !== "ended"; turn++) {
         const [timer] = set
-        if (state.phase === "reverting") take({ _tag: "SuccessorGone", at: 2 })
+        if (killed) take({ _tag: "IncumbentExited", at: 2 })
+        else if (state.phase === "reverting") take({ _tag: "SuccessorGone", at: 2 })
         else if (state.late !== undefined) take({ _tag: "PathAnswered", pid: undefined, at: 2 })
         else if (state.phase === "launching") take({ _tag: "LaunchFailed", detail: "", at: 2 })
         else if (timer !== undefined) {
