@@ -7,11 +7,14 @@
  *
  *   journal              written before            what a reader may conclude
  *   Negotiating          the successor's launch    the successor has touched nothing
- *   Draining             PrepareHandoff            the incumbent may have stopped accepting
- *   Sealing              SealRequest               it may have sealed and released the lock
- *   AwaitingReady        Begin                     the successor may hold the lock
+ *   AwaitingReady        PrepareHandoff            the incumbent may have drained, sealed, released the lock, and the
+ *                                                  successor may hold it
  *   Committed            the word to serve         the successor serves, or is about to
  *   ResumingAfterAbort   the successor's end       the incumbent is to serve again
+ *
+ * From PrepareHandoff to Ready one record is enough: what to do then is decided by who lives, who holds the lock and who
+ * answers, and each further record would cost a sync while nobody accepts. The crate's journal also has Draining and
+ * Sealing; a reader takes them as it finds them.
  */
 import type { ProcessIdentity } from "../backend/Processes.ts"
 import type { Phase as JournalPhase } from "../protocol/CrateJournal.ts"
@@ -92,8 +95,8 @@ const journals: Readonly<Record<Sealed.Phase, JournalPhase | null>> = {
   "greeting-incumbent": "Negotiating",
   launching: "Negotiating",
   "greeting-successor": "Negotiating",
-  draining: "Draining",
-  sealing: "Sealing",
+  draining: "AwaitingReady",
+  sealing: "AwaitingReady",
   opening: "AwaitingReady",
   publishing: "Committed",
   reverting: "ResumingAfterAbort",
