@@ -4,7 +4,7 @@
  * Order: it is bound under a temporary name in the directory of its path, with mode 0600, and listens; later it is renamed
  * over the path. So whoever finds the path can connect, and it passes from one process to the next in one instant, without
  * a moment of ENOENT. The path is removed only while it still leads to this socket. What a process left that was killed
- * before its rename is removed by the next one that prepares, and by an incumbent that serves again ({@link sweep}). The
+ * before its rename is removed by the next one that prepares, and by an incumbent that serves again ({@link reclaim}). The
  * temporary name is a new one each time: libuv unlinks the name that a server was bound to when it closes it, and must not
  * find a successor's there.
  *
@@ -81,9 +81,9 @@ const removeDead = (directory: string): void => {
 
 export class HandoffSocket {
   readonly path: string
-  readonly #server: Server
-  readonly #temporary: string
-  readonly #stats: Stats
+  #server: Server
+  #temporary: string
+  #stats: Stats
   readonly #held: Array<Socket> = []
   #taker: ((socket: Socket) => void) | undefined
 
@@ -152,9 +152,27 @@ export class HandoffSocket {
     this.#server.close()
   }
 
-  /** Removes what a successor has left that was killed before its rename. */
-  sweep(): void {
+  /**
+   * After a successor that is gone, with the data lock held: removes what it has left before its rename, and leads the
+   * path here again if it had taken it, or no supervisor would find this process any more. Rejects with a DaemonError.
+   */
+  async reclaim(): Promise<void> {
     removeDead(dirname(this.path))
+    if (this.ownsPath) return
+    // The name of the old socket is gone for good, and a socket without a name can't be given one.
+    const fresh = await HandoffSocket.prepare(this.path)
+    try {
+      fresh.publish()
+    } catch (error) {
+      fresh.close()
+      throw error
+    }
+    this.#server.close()
+    this.#server = fresh.#server
+    this.#temporary = fresh.#temporary
+    this.#stats = fresh.#stats
+    this.#server.removeAllListeners("connection")
+    this.#server.on("connection", (socket: Socket) => this.#accepted(socket))
   }
 
   /** Nobody is heard any more, and nothing of it stays in the file system. */

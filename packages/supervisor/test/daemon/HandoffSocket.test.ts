@@ -1,6 +1,6 @@
 import { once } from "node:events"
 import { existsSync, linkSync, readdirSync, rmSync, writeFileSync } from "node:fs"
-import { createServer } from "node:net"
+import { connect, createServer } from "node:net"
 import { expect, it } from "vitest"
 import { temporaryDirectory } from "../../../../test/support/TemporaryDirectory.ts"
 import { HandoffSocket } from "../../src/daemon/HandoffSocket.ts"
@@ -31,7 +31,7 @@ it("an incumbent removes what a killed successor has left, and neither a living 
   const living = await HandoffSocket.prepare(directory.file("other.sock"))
   await leave(directory.file(".~abc123"))
   writeFileSync(directory.file(".~file"), "")
-  socket.sweep()
+  await socket.reclaim()
   living.publish()
   expect(readdirSync(directory.path).sort()).toEqual([".~file", "handoff.sock", "other.sock"])
   living.close()
@@ -49,4 +49,31 @@ it("an incumbent that ends leaves the socket alone that its successor has prepar
   successor.publish()
   expect(successor.ownsPath).toBe(true)
   successor.close()
+})
+
+it("an incumbent that serves again takes the path back from a successor that died after its rename", async () => {
+  using directory = temporaryDirectory()
+  const path = directory.file("handoff.sock")
+  const incumbent = await HandoffSocket.prepare(path)
+  incumbent.publish()
+  const successor = await HandoffSocket.prepare(path)
+  successor.publish()
+  expect(incumbent.ownsPath).toBe(false)
+  // Its end leaves the path as it is, with nobody behind it.
+  successor.abandon()
+  const taken = new Promise<void>((done) => {
+    incumbent.take((socket) => {
+      socket.destroy()
+      done()
+    })
+  })
+  await incumbent.reclaim()
+  expect(incumbent.ownsPath).toBe(true)
+  const client = connect(path)
+  await once(client, "connect")
+  await taken
+  client.destroy()
+  expect(readdirSync(directory.path)).toEqual(["handoff.sock"])
+  incumbent.close()
+  expect(readdirSync(directory.path)).toEqual([])
 })

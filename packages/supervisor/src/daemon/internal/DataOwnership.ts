@@ -250,7 +250,7 @@ export class DataOwnership implements Ownership {
     if (resume !== undefined) await resume(context)
     else if (context.state !== "open") await open(context)
     this.#state = "open"
-    this.#socket?.sweep()
+    await this.#socket?.reclaim().catch((error: unknown) => warn(textOf(error)))
     await this.#surroundings.servers.resume()
   }
 
