@@ -25,7 +25,11 @@ it("the same seed gives the same history", () => {
   const take = (seed: number) => {
     const model = World.make({ mode: "sealed", ...BOUNDS })
     const names: Array<string> = []
-    const spy = { ...model, check: (world: World.World) => (names.push(String(model.key(world))), model.check(world)) }
+    const check = (world: World.World) => {
+      names.push(String(model.key(world)))
+      return model.check(world)
+    }
+    const spy = { ...model, check }
     Walk.walk(spy, { seed, steps: 300 })
     return names
   }
