@@ -52,6 +52,8 @@ const life: ReadonlyArray<Body> = [
   { _tag: "TimerFired", timer: "settle:2" },
   { _tag: "SwapRequested", request: 3, handoffId: "b", mode: "overlap", command: { argv: ["v3"] } },
   { _tag: "LaunchFailed", generation: 3, detail: "ENOENT" },
+  { _tag: "Exited", generation: 1, status: { _tag: "Exited", code: 0 } },
+  { _tag: "Gone", generation: 1 },
   { _tag: "SwapRequested", request: 4, handoffId: "c", mode: "sealed", command: { argv: ["v4"] } },
   { _tag: "Handoff", swap: 3, event: { _tag: "Connected", pid: 12, member: true } }
 ]
