@@ -38,10 +38,14 @@ const syncPath = (path: string): void => {
   }
 }
 
-/** Atomic and durable: a reader finds the old pid or the new one, also after a power failure. */
+/**
+ * Atomic and durable: a reader finds the old pid or the new one, also after a power failure. Only the holder of the lock
+ * writes here, so the temporary name needs no number, and what a holder leaves that is killed right here the next one
+ * takes with it.
+ */
 const writePid = (directory: string): void => {
   const path = join(directory, PID_FILE)
-  const temporary = `${path}.${process.pid}.tmp`
+  const temporary = `${path}.tmp`
   try {
     const fd = openSync(temporary, "w", 0o644)
     try {

@@ -42,6 +42,15 @@ describe("the lock of a data directory", () => {
     holder.release()
   })
 
+  it("takes with it what a holder left that was killed while it wrote its pid", () => {
+    using directory = temporaryDirectory()
+    writeFileSync(directory.file(".handoff.pidfile.tmp"), "")
+    const lock = new DataDirLock(directory.path)
+    expect(lock.tryAcquire()).toBeUndefined()
+    expect(readdirSync(directory.path).sort()).toEqual([".handoff.lock", ".handoff.pidfile"])
+    lock.release()
+  })
+
   it("is taken over from a dead process, whose pidfile is replaced", () => {
     using directory = temporaryDirectory()
     writeFileSync(directory.file(".handoff.pidfile"), `${deadPid()}\n`)
