@@ -179,7 +179,9 @@ const runningSupervisor = (world: World, offer: Offer): void => {
   for (const timer of supervisor.timers) {
     const timerName = Timers.nameOf(timer)
     if (!Timers.isPrompt(timerName)) continue
-    const kind = isInVain(world, timerName) ? "idle" : "fair"
+    // A restart waits for a tenth of a second at least: what is known by then is heard before, or S is slow.
+    const isEarly = timerName === "restart" && supervisor.facts.length > 0
+    const kind = isEarly ? "slow" : isInVain(world, timerName) ? "idle" : "fair"
     offer(kind, party, `timer ${timerName}`, (draft) => fireSupervisor(draft, timerName))
     if (timerName === "restart") {
       offer("call", party, "timer restart; the launch fails", (draft) => fireSupervisor(draft, timerName, "launch"))
@@ -297,7 +299,12 @@ const sealedMoves = (world: World, process: Process, offer: Offer, settings: Set
   if (spoken !== undefined && hook !== "start") {
     const [message] = spoken.toProcess
     if (message !== undefined) offer("fair", party, `reads ${message._tag}`, (draft) => Sealed.read(draft, pid))
-    else if (spoken.supervisorClosed) offer("fair", party, "reads the end", (draft) => Sealed.read(draft, pid))
+    else if (spoken.supervisorClosed) {
+      offer("fair", party, "reads the end", (draft) => Sealed.read(draft, pid))
+      if (process.successor?.state.phase === "announced") {
+        offer("call", party, "reads the end; the rename fails", (draft) => Sealed.read(draft, pid, true))
+      }
+    }
   }
   const phase = process.incumbent?.state.phase
   const serves = phase === "serving"

@@ -12,24 +12,25 @@ import { commandOf, facts, optionsOf, type Settings } from "./Settings.ts"
 interface Told {
   readonly _tag: string
   readonly message?: { readonly _tag: string }
-  readonly from?: string
   readonly timer?: string
+  readonly pid?: number | undefined
 }
 
-/** What a machine was told, as its table says it. */
-const eventName = (event: Told): string => {
-  const { message } = event
+/** What a daemon's machine was told, as its table says it. */
+const eventName = (event: Told, self: number): string => {
   switch (event._tag) {
     case "Received":
-      return event.from === undefined
-        ? (message?._tag ?? "")
-        : `${event.from === "incumbent" ? "O" : "N"} ${message?._tag}`
+      return event.message?._tag ?? ""
     case "TimerFired":
       return `timer ${event.timer}`
     case "Disconnected":
       return "gone"
-    case "Lost":
-      return `${event.from === "incumbent" ? "O" : "N"} lost`
+    case "Started":
+    case "Connected":
+      return event._tag.toLowerCase()
+    case "PathAnswered":
+      if (event.pid === undefined) return "path answers: nobody"
+      return event.pid === self ? "itself" : "path answers: another"
     default:
       return event._tag
   }
@@ -67,8 +68,9 @@ export class Machines {
     })
     const supervision = (state: Supervision.State, event: Supervision.Event) => {
       const step = policies.supervision(state, event)
-      const [before, after] = [state.swap?.handoff, step.state.swap?.handoff]
-      if (before !== undefined && before !== after) this.rows.add(`sealed ${before.phase} ${sealedEvent(event)}`)
+      const { swap } = state
+      if (swap?.handoff !== undefined) this.rows.add(`sealed ${swap.handoff.phase} ${sealedEvent(event, swap)}`)
+      else if (step.state.swap?.handoff !== undefined) this.rows.add("sealed connecting started")
       return step
     }
     this.supervision = new Machine(supervision, canonical)
@@ -77,10 +79,10 @@ export class Machines {
     const serving = (state: Incumbent.State): Incumbent.State =>
       state.phase === "serving" ? Incumbent.initial(state.options) : state
     this.incumbent = new Machine(policies.incumbent, serving, (before, event) =>
-      this.rows.add(`incumbent ${before.phase} ${eventName(event)}`)
+      this.rows.add(`incumbent ${before.phase} ${eventName(event, before.options.pid)}`)
     )
     this.successor = new Machine(policies.successor, same, (before, event) =>
-      this.rows.add(`successor ${before.phase} ${eventName(event)}`)
+      this.rows.add(`successor ${before.phase} ${eventName(event, before.options.pid)}`)
     )
     this.nobody = this.supervision.intern(this.fresh())
   }
@@ -132,15 +134,36 @@ export class Machines {
 
 const NO_BUILD = new Uint8Array(0)
 
-const sealedEvent = (event: Supervision.Event): string => {
+/** The same for a sealed swap's machine, which hears of its parties through the supervision. */
+const sealedEvent = (event: Supervision.Event, swap: Supervision.Swap): string => {
   switch (event._tag) {
     case "Handoff":
-      return eventName(event.event)
+      return handoffName(event.event, swap)
     case "TimerFired":
       return `timer ${event.timer.replace("handoff:", "")}`
     case "AbortRequested":
     case "StopRequested":
       return "abort"
+    case "Exited":
+      return event.generation === swap.from ? "O exited" : "N exited"
+    case "Gone":
+      return "N gone"
+    default:
+      return event._tag
+  }
+}
+
+const handoffName = (event: Supervision.HandoffEvent, swap: Supervision.Swap): string => {
+  switch (event._tag) {
+    case "Received":
+      return `${event.from === "incumbent" ? "O" : "N"} ${event.message._tag}`
+    case "Lost":
+      return `${event.from === "incumbent" ? "O" : "N"} lost`
+    case "Connected":
+      return event.member ? "connected" : "connected to a stranger"
+    case "PathAnswered":
+      if (event.pid === undefined) return "path answers: nobody"
+      return `path answers: ${event.pid === swap.handoff?.incumbentPid ? "O" : "N"}`
     default:
       return event._tag
   }

@@ -182,7 +182,7 @@ const leave = (draft: Draft, pid: number): void => {
   // It hears late of a swap that is done, perhaps while the next one runs.
   if (world.promised > (processOf(draft, pid)?.version ?? 0)) return
   if (world.processes.some((one) => one.pid !== pid && one.role === "incumbent")) return
-  if (world.excused.some((one) => one > pid && processOf(draft, one) === undefined)) return
+  if (world.excused.some((one) => one !== pid)) return
   breaks(draft, "6 the incumbent serves on", `process ${pid} leaves, and nobody else has the data open`)
 }
 
@@ -390,13 +390,13 @@ export const notify = (draft: Draft, pid: number): void => {
 }
 
 /** The next bytes of the stream that it speaks on. */
-export const read = (draft: Draft, pid: number): void => {
+export const read = (draft: Draft, pid: number, failing = false): void => {
   const stream = draft.world.streams.find((one) => one.pid === pid && one.taken && !one.processClosed)
   if (stream === undefined) return
   const [message, ...rest] = stream.toProcess
   if (message === undefined) {
     closeProcessEnd(draft, pid)
-    return feed(draft, pid, "gone", { _tag: "Disconnected" })
+    return feed(draft, pid, "gone", { _tag: "Disconnected" }, failing)
   }
   setStream(draft, stream.id, { toProcess: rest })
   feed(draft, pid, `R${draft.machines.numbers.of(message)}`, { _tag: "Received", message })

@@ -255,7 +255,8 @@ const answered = (draft: Draft, record: Supervision.SwapRecord): void => {
   const { world } = draft
   if (record.outcome === "committed") {
     checkSuccessor(draft, record)
-    world.promised = Math.max(world.promised, versionOf(record.command))
+    // One that could not be written down was told as such (StateNotSaved): the next supervisor will not know.
+    if (!world.supervisor.unsaved) world.promised = Math.max(world.promised, versionOf(record.command))
     return
   }
   if (world.faultless && world.aborts === draft.settings.aborts) {
