@@ -15,7 +15,7 @@ const { HANDOFF_DATA_DIR: dataDir, HANDOFF_TOKEN = "", HANDOFF_REPLAY_LOG = "" }
 const generation = Number(HANDOFF_TOKEN.slice(HANDOFF_TOKEN.lastIndexOf(".") + 1))
 launched({ generation, pid: process.pid })
 
-const at = (point: string): string | undefined => reach(() => ordinalOf(generation), point)
+const at = (point: string): string | undefined => reach(() => ordinalOf(process.pid), point)
 
 const failAt = (point: string): string | undefined => {
   const how = at(point)

@@ -10,7 +10,7 @@ import { appendFileSync, existsSync, readdirSync, readFileSync, renameSync, writ
 import { join } from "node:path"
 import type { Fault, Party } from "./ReplayScript.ts"
 
-const DIRECTORY = process.env.HANDOFF_REPLAY ?? ""
+const { HANDOFF_REPLAY: DIRECTORY = "" } = process.env
 
 export const FOLDERS = ["acts", "done", "at", "go"] as const
 
@@ -19,26 +19,27 @@ export interface Launched {
   readonly pid: number
 }
 
+/** In the order of their starts; the first is the one that served when the script began. */
 export const launches = (directory = DIRECTORY): ReadonlyArray<Launched> => {
   const path = join(directory, "launches")
   if (!existsSync(path)) return []
   const known = new Map<number, Launched>()
   for (const line of readFileSync(path, "utf8").split("\n")) {
     const [generation = 0, pid = 0] = line.split(" ").map(Number)
-    if (pid > 0) known.set(generation, { generation, pid })
+    if (pid > 0 && !known.has(pid)) known.set(pid, { generation, pid })
   }
-  return [...known.values()].sort((one, other) => one.generation - other.generation)
+  return [...known.values()]
 }
 
+/** Told by the supervisor and by the process itself: either may die before it has. */
 export const launched = ({ generation, pid }: Launched): void =>
   appendFileSync(join(DIRECTORY, "launches"), `${generation} ${pid}\n`)
 
-/** The generation that served when the script began. */
-const firstGeneration = (): number => Number(readFileSync(join(DIRECTORY, "first"), "utf8"))
+export const ordinalOf = (pid: number): number => launches().findIndex((one) => one.pid === pid)
 
-/** #0 for the process that served when the script began, then in the order of their starts. */
-export const ordinalOf = (generation: number): number =>
-  launches().filter((one) => one.generation > firstGeneration() && one.generation <= generation).length
+/** The generation's process. Numbers begin anew after a supervisor that could not start: the last one is meant. */
+export const ordinalOfGeneration = (generation: number): number =>
+  launches().findLastIndex((one) => one.generation === generation)
 
 const sleep = new Int32Array(new SharedArrayBuffer(4))
 
@@ -63,7 +64,8 @@ const standStill = (id: string): void => {
 }
 
 /**
- * This party is at the point. Gives what of its own is to fail there. `abort` asks for the swap's end without waiting.
+ * This party is at the point. Gives what of its own is to fail there. `abort` asks for the swap's end without waiting:
+ * a supervisor that stood still would not hear of it.
  */
 export const reach = (party: () => Party, point: string, abort?: () => void): string | undefined => {
   if (DIRECTORY === "") return undefined
