@@ -12,6 +12,7 @@ import type { Fault, Mode, Party, Script } from "./ReplayScript.ts"
 import { scriptText } from "./ReplayScript.ts"
 import {
   beginning,
+  launchesIn,
   logOf,
   type Memory,
   modelOf,
@@ -118,11 +119,14 @@ const pointsOfWhole = (
   all: ReadonlyArray<Step>,
   { move }: Step
 ): ReadonlyArray<Point> => {
-  const [event] = move.event.split("; ")
+  const [event, call = ""] = move.event.split("; ")
   const whole = isHit(move.event)
     ? undefined
     : all.find((one) => one.move.fuse === 0 && one.move.party === move.party && one.move.event === event)
-  return whole === undefined ? [] : pointsHere(model, walk, whole)
+  if (whole === undefined) return []
+  // Nothing is started in this step: no launch can fail.
+  if (call.endsWith("launch fails") && !launchesIn(model, walk.world, whole)) return []
+  return pointsHere(model, walk, whole)
 }
 
 const follow = (model: World.WorldModel, walk: Walk, step: Step, points: ReadonlyArray<Point>): Walk => {

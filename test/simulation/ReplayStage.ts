@@ -7,6 +7,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
+import type { Document } from "@handoff/core/swap/Document"
 import type { Status } from "@handoff/supervisor/Supervisor"
 import { type Place, place } from "../interop/Place.ts"
 import { type Acknowledged, append, damage, wroteInTurn } from "../interop/Writers.ts"
@@ -230,7 +231,17 @@ class RealStage implements Stage {
     return service
   }
 
-  /** Waits until one generation serves, its supervisor knows it, and nobody else is alive. */
+  #document(): Document {
+    return JSON.parse(readFileSync(join(this.#stateDirectory, "state.json"), "utf8")) as Document
+  }
+
+  /** It is written after the supervisor has made the step, and later when that fails. */
+  #isWritten(pid: number | undefined): boolean {
+    const { swap, generations } = this.#document()
+    return swap === null && generations.length === 1 && generations[0]?.process?.pid === pid
+  }
+
+  /** Waits until one generation serves, its supervisor knows it and has written it down, and nobody else is alive. */
   #rest(heard: () => boolean = () => true): Promise<Status> {
     let seen = ""
     return this.#until("one generation that serves, and nobody beside it", async () => {
@@ -241,6 +252,7 @@ class RealStage implements Stage {
         const [only, ...others] = status.generations
         seen = JSON.stringify(status)
         if (only?.phase !== "serving" || others.length > 0 || status.swap !== undefined || !heard()) return undefined
+        if (!this.#isWritten(only.pid)) return undefined
         const expected = [service.process.pid, only.pid]
         return [...this.#processes.alive()].sort().join() === expected.sort().join() ? status : undefined
       } catch {
@@ -313,11 +325,7 @@ class RealStage implements Stage {
   #problems(status: Status, acknowledged: ReadonlyArray<Acknowledged>): ReadonlyArray<string> {
     const problems: Array<string> = []
     const [serving] = status.generations
-    const document = JSON.parse(readFileSync(join(this.#stateDirectory, "state.json"), "utf8")) as {
-      readonly swap: unknown
-      readonly command: { readonly argv: ReadonlyArray<string> }
-    }
-    if (document.swap !== null) problems.push("the document tells of a swap")
+    const document = this.#document()
     if (String(document.command.argv) !== String(serving?.command)) {
       problems.push(`a restart would start ${document.command.argv}, and ${serving?.command} serves`)
     }

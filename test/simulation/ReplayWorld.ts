@@ -243,8 +243,17 @@ const die = (search: Search, from: Situation, step: Step, point: Point, number: 
   return [...cut, ...whole()]
 }
 
+export const launchesIn = (model: World.WorldModel, world: State, step: Step): boolean =>
+  logOf(model, world, step).some((one) => one.startsWith("launch generation"))
+
 /** The world's own name for the failure that the script wants in this step; undefined: not here. */
-const failureIn = (from: Situation, step: Step, { party, point }: Fault, how: string): RegExp | undefined => {
+const failureIn = (
+  model: World.WorldModel,
+  from: Situation,
+  step: Step,
+  { party, point }: Fault,
+  how: string
+): RegExp | undefined => {
   const { event } = step.move
   if (party !== "S") {
     if (point === "start") return event === "accepts" ? /^fails at its start$/ : undefined
@@ -252,7 +261,8 @@ const failureIn = (from: Situation, step: Step, { party, point }: Fault, how: st
   }
   const name = eventName(from.world, event, from.memory)
   if (name === "") return undefined
-  if (point === `launches in ${name}`) return new RegExp(`^${event}; (a|the) launch fails$`)
+  if (point === `launches in ${name}` && launchesIn(model, from.world, step))
+    return new RegExp(`^${event}; (a|the) launch fails$`)
   // Nothing has changed: nothing is written.
   if (step.next.document === from.world.document) return undefined
   return point === `saves ${name}` ? new RegExp(`^${event}; the save fails$`) : undefined
@@ -261,7 +271,7 @@ const failureIn = (from: Situation, step: Step, { party, point }: Fault, how: st
 const fail = (search: Search, from: Situation, step: Step, fault: Fault): ReadonlyArray<Situation> | undefined => {
   const { act, party } = fault
   if (act._tag !== "fails" || actorOf(from.memory, step) !== party) return undefined
-  const wanted = failureIn(from, step, fault, act.how)
+  const wanted = failureIn(search.model, from, step, fault, act.how)
   if (wanted === undefined) return undefined
   const loud = { ...from.world, faults: 1 }
   const found = search.model
