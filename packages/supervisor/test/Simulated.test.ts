@@ -1,4 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
+import { FileError, Files } from "@handoff/core/backend/Files"
 import * as Program from "@handoff/core/testing/Program"
 import * as SimulatedBackend from "@handoff/core/testing/SimulatedBackend"
 import { Simulation } from "@handoff/core/testing/Simulation"
@@ -18,7 +19,7 @@ const programs = {
   "/srv/stubborn": Program.server({ readyAfterMs: 10, notify: true, ignoresStop: true })
 }
 
-const supervised = (options: Partial<Options> = {}, backend: SimulatedBackend.Options = {}) =>
+const supervisor = (options: Partial<Options>) =>
   Supervisor.layer({
     listeners: { http: "127.0.0.1:8080" },
     command: ["/srv/good"],
@@ -26,7 +27,27 @@ const supervised = (options: Partial<Options> = {}, backend: SimulatedBackend.Op
     stateDirectory: "/run/handoff",
     onOutput: () => undefined,
     ...options
-  }).pipe(Layer.provideMerge(SimulatedBackend.layer({ programs, ...backend })))
+  })
+
+const supervised = (options: Partial<Options> = {}, backend: SimulatedBackend.Options = {}) =>
+  supervisor(options).pipe(Layer.provideMerge(SimulatedBackend.layer({ programs, ...backend })))
+
+/** A disk that can be full. */
+const disk = { full: false, text: "" }
+const onDisk = Layer.effect(
+  Files,
+  Effect.map(Files, (files) =>
+    Files.of({
+      ...files,
+      replace: (path, text) =>
+        disk.full
+          ? Effect.fail(new FileError({ path, errno: "ENOSPC" }))
+          : Effect.sync(() => {
+              disk.text = text
+            })
+    })
+  )
+).pipe(Layer.provideMerge(SimulatedBackend.layer({ programs })))
 
 /** Lets simulated time pass in small steps, so that what is forked meanwhile gets its turn, until the effect has ended. */
 const settle = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
@@ -280,6 +301,27 @@ describe("a supervisor on a simulated kernel", () => {
       expect((yield* simulation.launched).length).toBe(1)
       expect((yield* supervisor.status).generations).toEqual([])
     }).pipe(Effect.provide(supervised({ mode: "exclusive" })))
+  )
+
+  it.effect("refuses a swap that can't be written down, and writes what it knows when the disk has room again", () =>
+    Effect.gen(function* () {
+      disk.full = false
+      const supervisor = yield* started
+      expect(JSON.parse(disk.text)).toMatchObject({ serving: 1, nextSwap: 1 })
+      disk.full = true
+      const error = yield* settle(Effect.flip(supervisor.swap({ argv: ["/srv/good", "2"] })))
+      expect(error.message).toContain("ENOSPC")
+      expect((yield* supervisor.status).generations.map((one) => [one.id, one.phase])).toEqual([[1, "serving"]])
+      const before = disk.text
+      yield* TestClock.adjust(2_500)
+      expect(disk.text).toBe(before)
+      disk.full = false
+      yield* TestClock.adjust(1_000)
+      expect(JSON.parse(disk.text)).toMatchObject({ serving: 1, nextSwap: 2, swap: null })
+      const { record } = yield* settle(supervisor.swap({ argv: ["/srv/good", "2"] }))
+      expect(record.outcome).toBe("committed")
+      yield* stopped
+    }).pipe(Effect.provide(supervisor({}).pipe(Layer.provideMerge(onDisk))))
   )
 
   it.effect("says that it is stopping when it is started after a stop", () =>
