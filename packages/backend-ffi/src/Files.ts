@@ -2,9 +2,9 @@
  * Descriptors of files for children's stdio, and durable writes. Node opens files close-on-exec; nothing here needs the C
  * library.
  */
-import { closeSync, constants, openSync } from "node:fs"
-import { open, rename, rm } from "node:fs/promises"
+import { closeSync, constants, fdatasync, fsync, openSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import { dirname } from "node:path"
+import { promisify } from "node:util"
 import { FileError, Files } from "@handoff/core/backend/Files"
 import type { ErrnoName } from "@handoff/core/Errno"
 import * as Effect from "effect/Effect"
@@ -20,27 +20,33 @@ const errnoOf = (error: unknown): ErrnoName => {
   return code?.startsWith("E") === true ? (code as ErrnoName) : "EIO"
 }
 
-/** The writes of one process to one path follow each other, so the temporary name is its own. */
+const sync = promisify(fsync)
+const dataSync = promisify(fdatasync)
+
+/**
+ * Only what waits for the disk goes through the thread pool: the rest takes microseconds, and a hop to a thread and back
+ * a tenth of a millisecond. The writes of one process to one path follow each other, so the temporary name is its own.
+ */
 const replace = async (path: string, text: string): Promise<void> => {
   const temporary = `${path}.${process.pid}.new`
   try {
-    const file = await open(temporary, "w", 0o600)
+    const file = openSync(temporary, "w", 0o600)
     try {
-      await file.writeFile(text)
-      await file.datasync()
+      writeFileSync(file, text)
+      await dataSync(file)
     } finally {
-      await file.close()
+      closeSync(file)
     }
-    await rename(temporary, path)
+    renameSync(temporary, path)
   } catch (error) {
-    await rm(temporary, { force: true }).catch(() => undefined)
+    rmSync(temporary, { force: true })
     throw error
   }
-  const directory = await open(dirname(path), "r")
+  const directory = openSync(dirname(path), "r")
   try {
-    await directory.sync()
+    await sync(directory)
   } finally {
-    await directory.close()
+    closeSync(directory)
   }
 }
 
