@@ -131,8 +131,9 @@ const succeed = async (deed: Deed): Promise<void> => {
   const wire = new Wire(new Socket({ fd: Number(env.HANDOFF_SOCK_FD) }))
   if (breakHello(wire, "Successor", deed)) return
   wire.send(hello("Successor"))
+  // At once: later it depends on how far the incumbent has come what it is out of turn with.
+  if (deed === "speaks out of turn") return wire.send({ _tag: "Drained", openConnsRemaining: 0, acceptClosed: true })
   await wire.heard("HelloAck")
-  if (deed === "speaks out of turn") return wire.send(ready(wire.handoffId))
   await wire.heard("Begin")
   wire.send(ready(otherId()))
 }

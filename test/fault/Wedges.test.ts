@@ -161,7 +161,7 @@ const ENDS = "ends in the middle of a frame"
 /** What a peer does, and what is said of it; `party` is put in. */
 const DEEDS = (party: "incumbent" | "successor"): ReadonlyArray<readonly [Deed, Partial<Reason>, RegExp]> => {
   const inTurn =
-    party === "incumbent" ? /SealComplete is not allowed while draining/ : /Ready is not allowed while draining/
+    party === "incumbent" ? /SealComplete is not allowed while draining/ : /Drained is not allowed while draining/
   return [
     ["is silent", { _tag: "TimedOut", party, waitedFor: "Hello" }, /did not send Hello in time/],
     ["sends half a frame", { _tag: "TimedOut", party, waitedFor: "Hello" }, /did not send Hello in time/],
