@@ -3,7 +3,7 @@
  * its name goes on.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { createServer } from "node:net"
+import { type AddressInfo, createServer } from "node:net"
 import { join } from "node:path"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as FfiBackend from "@handoff/backend-ffi/FfiBackend"
@@ -201,13 +201,21 @@ describe("the next one", () => {
 describe("what is not the supervisor's", () => {
   scenario("an address that a stranger holds is never taken, and the error names the stranger", async (name) => {
     const first = await name.start(name.server("v1"), { args: QUICK })
-    const { port } = first
-    const { pid } = await fetchFrom(port)
+    const { pid } = await fetchFrom(first.port)
     await first.kill()
     process.kill(pid, "SIGKILL")
     await gone(pid)
     const stranger = createServer((socket) => socket.destroy())
-    await new Promise<void>((resolve) => stranger.listen(port, "127.0.0.1", resolve))
+    await new Promise<void>((resolve, reject) => {
+      stranger.once("error", reject)
+      stranger.listen(0, "127.0.0.1", resolve)
+    })
+    // Any free port will do; the one that was served may be somebody else's by now.
+    const { port } = stranger.address() as AddressInfo
+    name.write((document) => ({
+      ...document,
+      listeners: document.listeners.map((one) => ({ ...one, address: `127.0.0.1:${port}` }))
+    }))
     try {
       const { code, stderr } = await name.begin(name.server("v1"), { listen: `127.0.0.1:${port}` }).ended
       expect(code).not.toBe(0)
