@@ -31,7 +31,6 @@ import type { SignalName } from "@handoff/core/Signal"
 import * as Document from "@handoff/core/swap/Document"
 import type * as Mode from "@handoff/core/swap/Mode"
 import type * as Readiness from "@handoff/core/swap/Readiness"
-import * as Sealed from "@handoff/core/swap/Sealed"
 import * as Supervision from "@handoff/core/swap/Supervision"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -178,28 +177,30 @@ export class Supervisor extends Context.Service<
 /** What a supervisor needs: a backend's services, and files. */
 export type Requirements = GenerationLauncher.Requirements | Locks | Files | FileSystem.FileSystem
 
-const machineOptions = (options: Options, listeners: number, instance: string): Supervision.Options => ({
-  readiness: {
-    policy: options.readiness ?? "auto",
-    timeoutMs: options.readyTimeoutMs ?? 30_000,
-    settleMs: options.settleMs ?? 250
-  },
-  graceMs: options.graceMs ?? 25_000,
-  rejectGraceMs: 2_000,
-  stopSignal: options.stopSignal ?? "SIGTERM",
-  generationLimit: options.generationLimit ?? 3,
-  backoff: { initialMs: 100, factor: 2, maxMs: 30_000, resetAfterMs: 60_000 },
-  listeners,
-  historyLimit: 20,
-  mode: options.mode ?? "auto",
-  handoff: {
-    ...Sealed.defaults,
-    successorHelloMs: options.sealed?.helloTimeoutMs ?? options.readyTimeoutMs ?? Sealed.defaults.successorHelloMs,
-    deadlineMs: options.sealed?.deadlineMs ?? Sealed.defaults.deadlineMs,
-    drainGraceMs: options.sealed?.drainGraceMs ?? Sealed.defaults.drainGraceMs
-  },
-  instance
-})
+const machineOptions = (options: Options, listeners: number, instance: string): Supervision.Options => {
+  const { readiness, graceMs, stopSignal, generationLimit, mode, handoff, ...rest } = Supervision.defaults
+  const { sealed } = options
+  return {
+    ...rest,
+    readiness: {
+      policy: options.readiness ?? readiness.policy,
+      timeoutMs: options.readyTimeoutMs ?? readiness.timeoutMs,
+      settleMs: options.settleMs ?? readiness.settleMs
+    },
+    graceMs: options.graceMs ?? graceMs,
+    stopSignal: options.stopSignal ?? stopSignal,
+    generationLimit: options.generationLimit ?? generationLimit,
+    mode: options.mode ?? mode,
+    handoff: {
+      ...handoff,
+      successorHelloMs: sealed?.helloTimeoutMs ?? options.readyTimeoutMs ?? handoff.successorHelloMs,
+      deadlineMs: sealed?.deadlineMs ?? handoff.deadlineMs,
+      drainGraceMs: sealed?.drainGraceMs ?? handoff.drainGraceMs
+    },
+    listeners,
+    instance
+  }
+}
 
 const check = (options: Options): Effect.Effect<void, SetupError> => {
   const refuse = (subject: string, detail: string) => Effect.fail(new SetupError({ subject, detail }))
@@ -399,7 +400,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
 
   const executables = yield* Executables
   /** An exclusive swap stops what serves before it starts anything: a typo must not cost an outage. */
-  const checkProgram = (command: Supervision.Command | undefined, mode: Mode.Wish | undefined) =>
+  const checkProgram = (command: Supervision.Command | undefined, mode: Mode.Wish) =>
     command === undefined || mode !== "exclusive"
       ? Effect.void
       : GenerationLauncher.lookUp(settings, command).pipe(
@@ -435,18 +436,14 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const status = Effect.gen(function* () {
     const state = engine.state()
     return {
-      name: options.name ?? "default",
+      name: facts.name,
       pid: process.pid,
       version: VERSION,
       phase: state.phase,
-      mode: options.mode ?? "auto",
+      mode: limits.mode,
       startedAt: engine.startedAt,
       serving: state.serving,
-      listeners: listeners.map(({ name, socket }) => ({
-        name,
-        address: AddressText.format(socket.address),
-        backlog: socket.backlog.effective
-      })),
+      listeners: facts.listeners.map(({ name, address, backlog }) => ({ name, address, backlog: backlog.effective })),
       generations: yield* Effect.forEach(state.generations, generationStatus),
       swap: state.swap,
       swaps: state.history,
@@ -462,7 +459,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     start,
     swap: (command, { mode } = {}) =>
       Effect.flatMap(
-        Effect.andThen(checkProgram(command, mode ?? options.mode), () =>
+        Effect.andThen(checkProgram(command, mode ?? limits.mode), () =>
           engine.ask({
             _tag: "SwapRequested",
             handoffId: newHandoffId(),

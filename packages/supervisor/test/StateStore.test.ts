@@ -3,7 +3,6 @@ import { join } from "node:path"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as Files from "@handoff/backend-ffi/Files"
 import * as Document from "@handoff/core/swap/Document"
-import * as Sealed from "@handoff/core/swap/Sealed"
 import * as Supervision from "@handoff/core/swap/Supervision"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -12,16 +11,8 @@ import { temporaryDirectory } from "../../../test/support/TemporaryDirectory.ts"
 import * as StateStore from "../src/StateStore.ts"
 
 const limits: Supervision.Options = {
-  readiness: { policy: "auto", timeoutMs: 30_000, settleMs: 250 },
-  graceMs: 25_000,
-  rejectGraceMs: 2_000,
-  stopSignal: "SIGTERM",
-  generationLimit: 3,
-  backoff: { initialMs: 100, factor: 2, maxMs: 1_000, resetAfterMs: 60_000 },
+  ...Supervision.defaults,
   listeners: 1,
-  historyLimit: 5,
-  mode: "auto",
-  handoff: Sealed.defaults,
   instance: "0123"
 }
 

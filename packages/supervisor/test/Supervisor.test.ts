@@ -5,7 +5,6 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as FfiBackend from "@handoff/backend-ffi/FfiBackend"
-import * as Sealed from "@handoff/core/swap/Sealed"
 import * as Supervision from "@handoff/core/swap/Supervision"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -201,16 +200,10 @@ describe("a supervisor of real processes", () => {
       })
     )
     const options: Supervision.Options = {
-      readiness: { policy: "auto", timeoutMs: 30_000, settleMs: 10 },
+      ...Supervision.defaults,
+      readiness: { ...Supervision.defaults.readiness, settleMs: 10 },
       graceMs: 5_000,
-      rejectGraceMs: 2_000,
-      stopSignal: "SIGTERM",
-      generationLimit: 3,
-      backoff: { initialMs: 100, factor: 2, maxMs: 30_000, resetAfterMs: 60_000 },
       listeners: 1,
-      historyLimit: 20,
-      mode: "auto",
-      handoff: Sealed.defaults,
       instance: "test"
     }
     expect(Supervision.replay(Supervision.initial(options, { argv: command("v1") }), events)).toEqual(commands)

@@ -76,6 +76,19 @@ export interface Options {
   readonly instance: string
 }
 
+/** Everything but how many listeners there are and who this is. */
+export const defaults: Omit<Options, "listeners" | "instance"> = {
+  readiness: { policy: "auto", timeoutMs: 30_000, settleMs: 250 },
+  graceMs: 25_000,
+  rejectGraceMs: 2_000,
+  stopSignal: "SIGTERM",
+  generationLimit: 3,
+  backoff: { initialMs: 100, factor: 2, maxMs: 30_000, resetAfterMs: 60_000 },
+  historyLimit: 20,
+  mode: "auto",
+  handoff: Sealed.defaults
+}
+
 /** Why a generation did not come to serve. */
 export type Failure =
   | { readonly _tag: "LaunchFailed"; readonly detail: string }

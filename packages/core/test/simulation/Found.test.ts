@@ -1,21 +1,13 @@
 /**
  * What the explorer found in the machines, each as the shortest history that showed it.
  */
-import * as Sealed from "@handoff/core/swap/Sealed"
 import * as Supervision from "@handoff/core/swap/Supervision"
 import { expect, it } from "vitest"
 
 const options: Supervision.Options = {
-  readiness: { policy: "auto", timeoutMs: 30_000, settleMs: 250 },
-  graceMs: 25_000,
-  rejectGraceMs: 2_000,
-  stopSignal: "SIGTERM",
-  generationLimit: 3,
-  backoff: { initialMs: 100, factor: 2, maxMs: 1_000, resetAfterMs: 60_000 },
+  ...Supervision.defaults,
   listeners: 1,
-  historyLimit: 5,
   mode: "exclusive",
-  handoff: Sealed.defaults,
   instance: "test"
 }
 

@@ -6,16 +6,11 @@ import * as Sealed from "@handoff/core/swap/Sealed"
 import * as Supervision from "@handoff/core/swap/Supervision"
 
 export const options: Supervision.Options = {
-  readiness: { policy: "auto", timeoutMs: 30_000, settleMs: 250 },
-  graceMs: 25_000,
-  rejectGraceMs: 2_000,
-  stopSignal: "SIGTERM",
-  generationLimit: 3,
-  backoff: { initialMs: 100, factor: 2, maxMs: 1_000, resetAfterMs: 60_000 },
+  ...Supervision.defaults,
+  backoff: { ...Supervision.defaults.backoff, maxMs: 1_000 },
   listeners: 1,
   historyLimit: 5,
   mode: "overlap",
-  handoff: Sealed.defaults,
   instance: "test"
 }
 

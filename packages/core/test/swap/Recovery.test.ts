@@ -6,7 +6,6 @@ import {
   type SavedSwap
 } from "@handoff/core/swap/Document"
 import * as Recovery from "@handoff/core/swap/Recovery"
-import * as Sealed from "@handoff/core/swap/Sealed"
 import * as Supervision from "@handoff/core/swap/Supervision"
 import { describe, expect, it } from "vitest"
 
@@ -125,16 +124,9 @@ describe("the verdict on a sealed swap that was cut short", () => {
 })
 
 const options: Supervision.Options = {
-  readiness: { policy: "auto", timeoutMs: 30_000, settleMs: 250 },
-  graceMs: 25_000,
-  rejectGraceMs: 2_000,
-  stopSignal: "SIGTERM",
-  generationLimit: 3,
-  backoff: { initialMs: 100, factor: 2, maxMs: 1_000, resetAfterMs: 60_000 },
+  ...Supervision.defaults,
   listeners: 1,
   historyLimit: 5,
-  mode: "auto",
-  handoff: Sealed.defaults,
   instance: "later"
 }
 

@@ -7,7 +7,6 @@ import * as Successor from "../../protocol/Successor.ts"
 import * as Document from "../../swap/Document.ts"
 import type { Mode } from "../../swap/Mode.ts"
 import * as Recovery from "../../swap/Recovery.ts"
-import * as Sealed from "../../swap/Sealed.ts"
 import * as Supervision from "../../swap/Supervision.ts"
 import { careful, type Daemon } from "./Daemon.ts"
 
@@ -89,16 +88,10 @@ export const defaults: Settings<number, number> = {
 
 /** As the reference supervisor sets them; times do not matter. */
 export const optionsOf = (mode: Mode): Supervision.Options => ({
-  readiness: { policy: "auto", timeoutMs: 30_000, settleMs: 250 },
-  graceMs: 25_000,
-  rejectGraceMs: 2_000,
-  stopSignal: "SIGTERM",
-  generationLimit: 3,
-  backoff: { initialMs: 100, factor: 2, maxMs: 30_000, resetAfterMs: 60_000 },
+  ...Supervision.defaults,
   listeners: 1,
   historyLimit: 1,
   mode: mode === "exclusive" ? "exclusive" : "auto",
-  handoff: Sealed.defaults,
   instance: "s"
 })
 
