@@ -21,7 +21,7 @@ export const feed = (draft: Draft.Draft, event: HandoffEvent): void => {
   const phase = state.phase === "reverting" || state.phase === "resuming" ? "rolling-back" : swap.phase
   const next: Swap = { ...swap, handoff: state, phase }
   const failure = state.failure === swap.handoff.failure ? undefined : failureOf(draft, next)
-  const failed = failure === undefined ? swap.failed : { failure, cut: 0, killed: false }
+  const failed = failure === undefined ? swap.failed : { failure, ...SwapDraft.NOTHING_LOST }
   Draft.set(draft, { swap: { ...next, failed } })
   if (state.phase !== swap.handoff.phase) Draft.tell(draft, { _tag: "HandoffPhase", swap: swap.id, phase: state.phase })
   for (const command of commands) carryOut(draft, swap, command)
@@ -84,9 +84,7 @@ const kill = (draft: Draft.Draft): void => {
 
 const rollBack = (draft: Draft.Draft): void => {
   const { swap } = draft.state
-  if (swap === undefined) return
-  const failure = swap.failed?.failure
-  SwapDraft.end(draft, swap, { outcome: "rolled-back", evidence: undefined, failure, cut: 0, killed: false })
+  if (swap !== undefined) SwapDraft.rollBack(draft, swap, swap.failed?.failure)
 }
 
 const commit = (draft: Draft.Draft): void => {
@@ -94,13 +92,8 @@ const commit = (draft: Draft.Draft): void => {
   const generation = Draft.find(draft, swap?.to)
   if (swap === undefined || generation === undefined) return
   // It was told to stop in the moment of its Ready, and goes with everything else.
-  if (draft.state.phase === "stopping") {
-    const failure: Failure = { _tag: "Stopping" }
-    return SwapDraft.end(draft, swap, { outcome: "rolled-back", evidence: undefined, failure, cut: 0, killed: false })
-  }
+  if (draft.state.phase === "stopping") return SwapDraft.rollBack(draft, swap, { _tag: "Stopping" })
   const old = Draft.find(draft, draft.state.serving)
-  SwapDraft.accept(draft, swap)
-  Draft.serve(draft, generation, "handoff")
-  SwapDraft.end(draft, swap, { outcome: "committed", evidence: "handoff", failure: undefined, cut: 0, killed: false })
+  SwapDraft.commit(draft, swap, generation, "handoff")
   if (old !== undefined) Draft.retire(draft, old)
 }

@@ -3,14 +3,16 @@
  * with a record. One swap at a time.
  *
  * A swap waits for whoever is still starting (a first start or a restart), and, with the limit of generations reached,
- * for the oldest one that drains; so it does for one that an earlier supervisor left and that must be gone. `auto` is decided then, by what the serving generation declared: it served a handoff
- * socket, or not. Once it was seen to serve one, that stays: a sealed daemon that has gone silent is an error of the
- * swap, never a reason to start a second writer beside it.
+ * for the oldest one that drains; so it does for one that an earlier supervisor left and that must be gone. `auto` is
+ * decided then, by what the serving generation declared: it served a handoff socket, or not. Once it was seen to serve
+ * one, that stays: a sealed daemon that has gone silent is an error of the swap, never a reason to start a second writer
+ * beside it.
  */
 import * as Exclusive from "../swap/Exclusive.ts"
-import type { Mode } from "../swap/Mode.ts"
+import type * as Mode from "../swap/Mode.ts"
 import * as Overlap from "../swap/Overlap.ts"
-import type { Command, Failure, Swap, SwapRecord } from "../swap/Supervision.ts"
+import type { Evidence } from "../swap/Readiness.ts"
+import type { Command, Failure, Generation, Swap, SwapRecord } from "../swap/Supervision.ts"
 import * as SealedSwap from "./SealedSwap.ts"
 import * as Draft from "./SupervisionDraft.ts"
 
@@ -18,7 +20,7 @@ export interface Wish {
   readonly kind: Swap["kind"]
   readonly request: number
   readonly command: Command
-  readonly mode: Mode | "auto"
+  readonly mode: Mode.Wish
   readonly handoffId: string
 }
 
@@ -44,8 +46,7 @@ export const request = (draft: Draft.Draft, { mode, ...wish }: Wish, unsaved: st
   Draft.set(draft, { swap, nextSwap: id + 1 })
   Draft.tell(draft, { _tag: "SwapRequested", swap: id, kind: wish.kind, command: wish.command })
   if (unsaved === undefined) return proceed(draft)
-  const failure: Failure = { _tag: "LaunchFailed", detail: `its start could not be written down: ${unsaved}` }
-  end(draft, swap, { outcome: "rolled-back", evidence: undefined, failure, cut: 0, killed: false })
+  rollBack(draft, swap, { _tag: "LaunchFailed", detail: `its start could not be written down: ${unsaved}` })
 }
 
 /**
@@ -111,7 +112,7 @@ export const undecided = (draft: Draft.Draft): void => {
   proceed(draft)
 }
 
-const begin = (draft: Draft.Draft, swap: Swap, mode: Mode): void => {
+const begin = (draft: Draft.Draft, swap: Swap, mode: Mode.Mode): void => {
   const decided: Swap = { ...swap, mode, phase: "running" }
   switch (mode) {
     case "overlap":
@@ -127,9 +128,9 @@ const begin = (draft: Draft.Draft, swap: Swap, mode: Mode): void => {
 export const mustNotify = (draft: Draft.Draft, swap: Swap): boolean =>
   swap.kind === "rollback" ? draft.state.previous?.notified === true : draft.state.mustNotify
 
-export type Verdict = Pick<SwapRecord, "outcome" | "evidence" | "failure" | "cut" | "killed">
+type Verdict = Pick<SwapRecord, "outcome" | "evidence" | "failure" | "cut" | "killed">
 
-export const end = (draft: Draft.Draft, swap: Swap, verdict: Verdict): void => {
+const end = (draft: Draft.Draft, swap: Swap, verdict: Verdict): void => {
   const record: SwapRecord = {
     id: swap.id,
     kind: swap.kind,
@@ -149,18 +150,34 @@ export const end = (draft: Draft.Draft, swap: Swap, verdict: Verdict): void => {
   Draft.answer(draft, swap.request, { _tag: "SwapEnded", record })
 }
 
-/** The new generation is the one a restart starts, and the old one the one a rollback goes back to. */
-export const accept = (draft: Draft.Draft, swap: Swap): void => {
+/**
+ * The new generation serves. It is the one a restart starts from now on, and the old one the one a rollback goes back to.
+ */
+export const commit = (draft: Draft.Draft, swap: Swap, generation: Generation, evidence: Evidence): void => {
   const previous = { command: draft.state.command, notified: draft.state.mustNotify }
   Draft.set(draft, { command: swap.command, previous, restarts: { ...draft.state.restarts, failures: 0 } })
+  Draft.serve(draft, generation, evidence)
+  end(draft, swap, { outcome: "committed", evidence, failure: undefined, ...NOTHING_LOST })
 }
+
+export type Losses = Pick<SwapRecord, "cut" | "killed">
+
+export const NOTHING_LOST: Losses = { cut: 0, killed: false }
+
+/** It did not come to be; whoever is said to serve now does. */
+export const rollBack = (
+  draft: Draft.Draft,
+  swap: Swap,
+  failure: Failure | undefined,
+  { cut, killed }: Losses = NOTHING_LOST
+): void => end(draft, swap, { outcome: "rolled-back", evidence: undefined, failure, cut, killed })
 
 /** What a generation that failed still held when it died by itself or was killed was cut; one that drained held nothing. */
 export const losses = (generation: {
   readonly killed: boolean
   readonly connections: number
   readonly failure: { readonly _tag: string } | undefined
-}): Pick<SwapRecord, "cut" | "killed"> => {
+}): Losses => {
   const died = generation.killed || generation.failure?._tag === "Exited"
   return { cut: died ? generation.connections : 0, killed: generation.killed }
 }

@@ -28,13 +28,7 @@ export const begin = (draft: Draft.Draft, swap: Swap): void => {
 }
 
 const rollBack = (draft: Draft.Draft, swap: Swap): void =>
-  SwapDraft.end(draft, swap, {
-    outcome: "rolled-back",
-    evidence: undefined,
-    failure: swap.failed?.failure,
-    cut: swap.failed?.cut ?? 0,
-    killed: swap.failed?.killed ?? false
-  })
+  SwapDraft.rollBack(draft, swap, swap.failed?.failure, swap.failed)
 
 const restore = (draft: Draft.Draft, swap: Swap): void => {
   if (draft.state.phase === "stopping") return rollBack(draft, swap)
@@ -61,9 +55,7 @@ export const ready = (draft: Draft.Draft, swap: Swap, generation: Generation, ev
     Draft.serve(draft, generation, evidence)
     return rollBack(draft, swap)
   }
-  SwapDraft.accept(draft, swap)
-  Draft.serve(draft, generation, evidence)
-  SwapDraft.end(draft, swap, { outcome: "committed", evidence, failure: undefined, cut: 0, killed: false })
+  SwapDraft.commit(draft, swap, generation, evidence)
 }
 
 /** The swap is given up, or one of its generations failed. */
@@ -75,7 +67,7 @@ export const fail = (draft: Draft.Draft, swap: Swap, failure: Failure): void => 
     return
   }
   if (swap.phase === "clearing") {
-    const given: Swap = { ...swap, failed: { failure, cut: 0, killed: false } }
+    const given: Swap = { ...swap, failed: { failure, ...SwapDraft.NOTHING_LOST } }
     return failure._tag === "Stopping" ? rollBack(draft, given) : Draft.set(draft, { swap: given })
   }
   const generation = Draft.find(draft, swap.to)

@@ -26,18 +26,14 @@ export const begin = (draft: Draft.Draft, swap: Swap): void => {
 /** The new generation is ready: it serves, the old one drains. */
 export const commit = (draft: Draft.Draft, swap: Swap, generation: Generation, evidence: Evidence): void => {
   const old = Draft.find(draft, draft.state.serving)
-  SwapDraft.accept(draft, swap)
-  Draft.serve(draft, generation, evidence)
-  SwapDraft.end(draft, swap, { outcome: "committed", evidence, failure: undefined, cut: 0, killed: false })
+  SwapDraft.commit(draft, swap, generation, evidence)
   if (old !== undefined) Draft.drain(draft, old)
 }
 
 /** The swap is given up, or its new generation failed; the verdict waits for the end of that. */
 export const fail = (draft: Draft.Draft, swap: Swap, failure: Failure): void => {
   const generation = Draft.find(draft, swap.to)
-  if (generation === undefined) {
-    return SwapDraft.end(draft, swap, { outcome: "rolled-back", evidence: undefined, failure, cut: 0, killed: false })
-  }
+  if (generation === undefined) return SwapDraft.rollBack(draft, swap, failure)
   Draft.set(draft, { swap: { ...swap, phase: "rolling-back" } })
   Draft.reject(draft, generation, failure)
   // A program that must not run twice is started again when the rejected one is gone.
@@ -47,9 +43,4 @@ export const fail = (draft: Draft.Draft, swap: Swap, failure: Failure): void => 
 
 /** The rejected generation of a swap is gone. */
 export const rolledBack = (draft: Draft.Draft, swap: Swap, generation: Generation): void =>
-  SwapDraft.end(draft, swap, {
-    outcome: "rolled-back",
-    evidence: undefined,
-    failure: generation.failure,
-    ...SwapDraft.losses(generation)
-  })
+  SwapDraft.rollBack(draft, swap, generation.failure, SwapDraft.losses(generation))
