@@ -310,7 +310,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const instance = randomBytes(8).toString("hex")
   const wanted = options.sealed?.controlSocket ?? `${directory}/handoff.sock`
   // What runs serves it where it was told to.
-  const handoffSocket = found !== undefined && found.living.length > 0 ? found.document.handoffSocket : wanted
+  const handoffSocket = found !== undefined && found.generations.length > 0 ? found.handoffSocket : wanted
   const facts: Document.Facts = {
     name: options.name ?? "default",
     supervisor: { pid: process.pid, version: VERSION, instance },

@@ -8,7 +8,6 @@
  */
 import type { Address } from "@handoff/core/Address"
 import * as AddressText from "@handoff/core/Address"
-import { Channels } from "@handoff/core/backend/Channels"
 import { isSame, Processes, type ProcessIdentity } from "@handoff/core/backend/Processes"
 import type { ListeningSocket } from "@handoff/core/backend/Sockets"
 import type { Document, SavedGeneration, SavedListener } from "@handoff/core/swap/Document"
@@ -18,6 +17,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import { SetupError } from "../SupervisorError.ts"
+import * as HandoffPath from "./HandoffPath.ts"
 
 /** The name of the lock of a data directory (PROTOCOL: never unlinked). */
 const DATA_LOCK = ".handoff.lock"
@@ -25,56 +25,60 @@ const DATA_LOCK = ".handoff.lock"
 /** How long what the daemons do by themselves is waited for: a successor's own times, and a margin. */
 const PATIENCE_MS = 5_000
 const LOOK_MS = 50
-const LOOK_WITHIN_MS = 1_000
 
-/** The document, with the processes that live now and only those. */
-const findProcesses = Effect.fnUntraced(function* (document: Document) {
+/** A generation of the document whose process lives. */
+type Living = SavedGeneration & { readonly process: ProcessIdentity }
+
+/** The document with the generations that live, and only those. */
+export type Found = Document & { readonly generations: ReadonlyArray<Living> }
+
+const findProcess = Effect.fnUntraced(function* ({ process, token }: SavedGeneration) {
   const processes = yield* Processes
-  const find = Effect.fnUntraced(function* ({ process, token }: SavedGeneration) {
-    if (process === null) return (yield* processes.startedWith("HANDOFF_TOKEN", token))[0] ?? null
-    const seen = yield* processes.identify(process.pid)
-    return seen !== undefined && isSame(seen, process) ? process : null
-  })
-  const generations = yield* Effect.forEach(document.generations, (one) =>
-    Effect.map(find(one), (process) => ({ ...one, process }))
-  )
-  return { ...document, generations: generations.filter((one) => one.process !== null) } satisfies Document
+  if (process === null) return (yield* processes.startedWith("HANDOFF_TOKEN", token))[0]
+  return (yield* isAlive(process)) ? process : undefined
 })
 
-export interface Found {
-  readonly document: Document
-  readonly living: ReadonlyArray<ProcessIdentity>
-}
+const isAlive = Effect.fnUntraced(function* (process: ProcessIdentity) {
+  const processes = yield* Processes
+  const seen = yield* processes.identify(process.pid)
+  return seen !== undefined && isSame(seen, process)
+})
 
 /** What lives of the document's generations. */
 export const find = Effect.fnUntraced(function* (document: Document) {
-  const found = yield* findProcesses(document)
-  return { document: found, living: found.generations.flatMap((one) => one.process ?? []) } satisfies Found
+  const generations: Array<Living> = []
+  for (const generation of document.generations) {
+    const process = yield* findProcess(generation)
+    if (process !== undefined) generations.push({ ...generation, process })
+  }
+  return { ...document, generations } satisfies Found
 })
 
 /** The saved listener with an address as it was asked for, if the wish is still the same. */
 export const savedListener = (found: Found | undefined, name: string, wish: Address): SavedListener | undefined => {
-  const saved = found?.document.listeners.find((one) => one.name === name)
+  const saved = found?.listeners.find((one) => one.name === name)
   if (saved === undefined) return undefined
   return sameWish(saved.address, wish) ? saved : undefined
 }
 
-/** Port 0 and the wildcard are answered by any port and host. */
+/** Port 0 is answered by any port, a host without one by the wildcard of either family. */
 const sameWish = (bound: string, wish: Address): boolean => {
   const parsed = AddressText.parse(bound)
   if (Result.isFailure(parsed)) return false
   const address = parsed.success
-  if (address._tag === "Unix") return wish._tag === "Unix" && wish.path === address.path
-  if (wish._tag === "Unix") return false
-  const anyHost = wish.host === "" ? address.host === "::" || address.host === "0.0.0.0" : true
-  const sameHost = wish.host === "" || wish.host === "localhost" || wish.host === address.host
-  return anyHost && sameHost && (wish.port === 0 || wish.port === address.port)
+  if (address._tag === "Unix" || wish._tag === "Unix") {
+    return address._tag === "Unix" && wish._tag === "Unix" && wish.path === address.path
+  }
+  const hosts = wish.host === "" ? ["::", "0.0.0.0"] : [wish.host]
+  const sameHost = wish.host === "localhost" || hosts.includes(address.host)
+  return sameHost && (wish.port === 0 || wish.port === address.port)
 }
 
 /** The listener's socket out of one of the living processes; undefined when none of them holds it. */
 export const takeListener = Effect.fnUntraced(function* (found: Found, saved: SavedListener) {
   const processes = yield* Processes
-  for (const { pid } of found.living) {
+  for (const { process } of found.generations) {
+    const { pid } = process
     const copied = yield* Effect.result(processes.copySocket(pid, saved.inode))
     if (copied._tag === "Success") {
       const address = yield* Effect.fromResult(AddressText.parse(saved.address))
@@ -92,27 +96,13 @@ export const takeListener = Effect.fnUntraced(function* (found: Found, saved: Sa
   return undefined
 })
 
-/** Who listens at a unix socket's path, if anybody does. */
-const listenerAt = Effect.fnUntraced(function* (path: string) {
-  const channels = yield* Channels
-  return yield* Effect.scoped(Effect.map(channels.connect(path), ({ peer }) => peer.pid)).pipe(
-    Effect.timeout(LOOK_WITHIN_MS),
-    Effect.orElseSucceed(() => undefined)
-  )
-})
-
-const see = Effect.fnUntraced(function* (generation: SavedGeneration, answering: number | undefined) {
+const see = Effect.fnUntraced(function* ({ process }: Living, answering: number | undefined) {
   const processes = yield* Processes
-  const { process } = generation
-  if (process === null) return { alive: false, holdsLock: false, answers: false } satisfies Recovery.Sighting
-  const seen = yield* processes.identify(process.pid)
-  const alive = seen !== undefined && isSame(seen, process)
-  if (!alive) return { alive, holdsLock: false, answers: false } satisfies Recovery.Sighting
-  const { pids } = yield* processes.observe(process.pid, [])
+  if (!(yield* isAlive(process))) return { alive: false, holdsLock: false, answers: false } satisfies Recovery.Sighting
   return {
-    alive,
+    alive: true,
     holdsLock: yield* processes.holdsLock(process.pid, DATA_LOCK),
-    answers: answering !== undefined && (answering === process.pid || pids.includes(answering))
+    answers: answering !== undefined && (yield* HandoffPath.isMember(process.pid, answering))
   } satisfies Recovery.Sighting
 })
 
@@ -120,13 +110,13 @@ const see = Effect.fnUntraced(function* (generation: SavedGeneration, answering:
 export const decide = Effect.fnUntraced(function* (found: Found, options: MachineOptions, handoffSocket: string) {
   const started = yield* Clock.currentTimeMillis
   for (;;) {
-    const answering = yield* listenerAt(handoffSocket)
+    const answering = yield* HandoffPath.listener(handoffSocket)
     const sightings = new Map<number, Recovery.Sighting>()
-    for (const generation of found.document.generations) {
+    for (const generation of found.generations) {
       sightings.set(generation.id, yield* see(generation, answering))
     }
     const now = yield* Clock.currentTimeMillis
-    const decision = Recovery.decide(found.document, sightings, options, now, now - started < PATIENCE_MS)
+    const decision = Recovery.decide(found, sightings, options, now, now - started < PATIENCE_MS)
     if (decision._tag === "Go") return decision.recovered
     yield* Effect.sleep(LOOK_MS)
   }
@@ -142,7 +132,7 @@ export const differences = (
   const kept = recovered.command.argv
   const sameCommand = kept.length === command.length && kept.every((part, index) => part === command[index])
   const running = recovered.generations.length > 0
-  const saved = running ? found.document.listeners : []
+  const saved = running ? found.listeners : []
   const dropped = saved.filter((one) => !listeners.some(({ name }) => name === one.name))
   const fresh = running ? listeners.filter((one) => !saved.some(({ inode }) => inode === one.inode)) : []
   return [

@@ -112,18 +112,18 @@ export const make = Effect.fnUntraced(function* (setup: Setup) {
           read = begin
         })
       const token = state.generations.find((one) => one.id === generation)?.token ?? ""
-      const started = yield* GenerationLauncher.launch(settings, {
+      const launched = yield* GenerationLauncher.launch(settings, {
         generation,
         token,
         command,
         onNotify: onNotify(generation),
         attach: successor ? attach : undefined
       }).pipe(Scope.provide(scope), Effect.result)
-      if (started._tag === "Failure") {
+      if (launched._tag === "Failure") {
         yield* Scope.close(scope, Exit.void)
-        return send({ _tag: "LaunchFailed", generation, detail: started.failure.message })
+        return send({ _tag: "LaunchFailed", generation, detail: launched.failure.message })
       }
-      const process = started.success
+      const process = launched.success
       running.set(generation, { process, scope })
       const identity = yield* processes.identify(process.pid)
       send({ _tag: "Launched", generation, pid: process.pid, ...(identity === undefined ? {} : { identity }) })
@@ -243,12 +243,10 @@ export const make = Effect.fnUntraced(function* (setup: Setup) {
       state = next.state
       setup.record?.(event, next.commands)
       yield* save
-      if (before?.mode === "sealed" && state.swap?.id !== before.id) {
-        if (state.history.at(-1)?.outcome === "committed") observe("s-after-journal-clear")
-        for (const command of next.commands) yield* carryOut(command)
-        return yield* sessions.release(before.id)
-      }
+      const ended = before?.mode === "sealed" && state.swap?.id !== before.id ? before.id : undefined
+      if (ended !== undefined && state.history.at(-1)?.outcome === "committed") observe("s-after-journal-clear")
       for (const command of next.commands) yield* carryOut(command)
+      if (ended !== undefined) yield* sessions.release(ended)
     })
   )
   for (const { generation, scope } of setup.adopted) {

@@ -6,7 +6,7 @@
  * stream that ends or is not taken in time is reported as lost, once; of one that carries no frame nothing more is read.
  */
 import { type Channel, Channels } from "@handoff/core/backend/Channels"
-import { Processes } from "@handoff/core/backend/Processes"
+import type { Processes } from "@handoff/core/backend/Processes"
 import type { Fd } from "@handoff/core/Fd"
 import * as Frame from "@handoff/core/protocol/Frame"
 import type { Message } from "@handoff/core/protocol/Message"
@@ -17,13 +17,11 @@ import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
+import * as HandoffPath from "./HandoffPath.ts"
 import { Observer, type Point } from "./Observer.ts"
 
 /** How long a peer may take to read one message. */
 const WRITE_WITHIN_MS = 10_000
-
-/** How long a look at the path may take: the incumbent may be busy with a resume. */
-const PROBE_WITHIN_MS = 1_000
 
 type Outgoing = { readonly message: Message; readonly version: number } | "end"
 
@@ -60,8 +58,6 @@ const sent = (to: Party, message: Message): Point | undefined => {
 export interface HandoffSessions {
   /** Whether the process, or one that descends from it, listens at the handoff socket's path. */
   readonly isServedBy: (pid: number) => Effect.Effect<boolean>
-  /** Who listens at the path. */
-  readonly listener: Effect.Effect<number | undefined>
   /**
    * Makes a copy of the descriptor the channel to the successor of this swap. It is read from when the effect that this
    * gives is run, so that nothing is reported of a successor that is not yet known.
@@ -75,14 +71,14 @@ export interface HandoffSessions {
 /** `report` takes an event of a swap. Everything ends with the scope. */
 export const make = Effect.fnUntraced(function* (path: string, report: (swap: number, event: HandoffEvent) => void) {
   const channels = yield* Channels
-  const processes = yield* Processes
+  const context = yield* Effect.context<Channels | Processes>()
   const observe = yield* Observer
   const scope = yield* Effect.scope
   const sessions = new Map<string, Session>()
   const keyOf = (swap: number, party: Party) => `${swap}:${party}`
 
-  const isMember = (pid: number, other: number): Effect.Effect<boolean> =>
-    other === pid ? Effect.succeed(true) : Effect.map(processes.observe(pid, []), (seen) => seen.pids.includes(other))
+  const listener = Effect.provideContext(HandoffPath.listener(path), context)
+  const isMember = (leader: number, pid: number) => Effect.provideContext(HandoffPath.isMember(leader, pid), context)
 
   const drop = (swap: number, party: Party) =>
     Effect.suspend(() => {
@@ -173,11 +169,6 @@ export const make = Effect.fnUntraced(function* (path: string, report: (swap: nu
     yield* Effect.forkIn(attempt, session.scope)
   })
 
-  const listener = Effect.scoped(Effect.map(channels.connect(path), ({ peer }) => peer.pid)).pipe(
-    Effect.timeout(PROBE_WITHIN_MS),
-    Effect.orElseSucceed(() => undefined)
-  )
-
   /** Who listens, if it also takes the connection and says Hello. */
   const greeter = Effect.scoped(
     Effect.gen(function* () {
@@ -192,7 +183,7 @@ export const make = Effect.fnUntraced(function* (path: string, report: (swap: nu
       }
     })
   ).pipe(
-    Effect.timeout(PROBE_WITHIN_MS),
+    Effect.timeout(HandoffPath.LOOK_WITHIN_MS),
     Effect.orElseSucceed(() => undefined)
   )
 
@@ -213,7 +204,6 @@ export const make = Effect.fnUntraced(function* (path: string, report: (swap: nu
   return {
     isServedBy: (pid) =>
       Effect.flatMap(listener, (other) => (other === undefined ? Effect.succeed(false) : isMember(pid, other))),
-    listener,
     attach,
     release: (swap) => Effect.andThen(put(swap, "incumbent", "end"), put(swap, "successor", "end")),
     carryOut: (swap, incumbentPid, command) => {
