@@ -23,11 +23,9 @@ import type { Arena } from "./Arena.ts"
 import * as Errno from "./Errno.ts"
 import { arenaBytes, ProgramWriter, type Size, type Tolerated } from "./internal/ProgramWriter.ts"
 import { numbers } from "./internal/SystemCallNumbers.ts"
+import { F_DUPFD, F_DUPFD_CLOEXEC, F_SETFD } from "./SocketCalls.ts"
 import type { Architecture } from "./trampoline/Code.ts"
 
-const F_DUPFD = 0
-const F_SETFD = 2
-const F_DUPFD_CLOEXEC = 1030
 const CLOSE_RANGE_CLOEXEC = 4
 const PR_SET_PDEATHSIG = 1
 const PR_SET_NO_NEW_PRIVS = 38

@@ -26,6 +26,7 @@ export const SO_DOMAIN = 39
 export const IPPROTO_IPV6 = 41
 export const IPV6_V6ONLY = 26
 
+export const F_DUPFD = 0
 export const F_GETFD = 1
 export const F_SETFD = 2
 export const F_GETFL = 3

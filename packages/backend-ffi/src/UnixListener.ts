@@ -20,6 +20,7 @@ import type { SocketErrorReason } from "@handoff/core/backend/Sockets"
 import type { Fd } from "@handoff/core/Fd"
 import * as Result from "effect/Result"
 import { errnoOf } from "./PathErrno.ts"
+import * as PeerCredentials from "./PeerCredentials.ts"
 import * as ProcNet from "./ProcNet.ts"
 import * as SocketAddress from "./SocketAddress.ts"
 import * as Calls from "./SocketCalls.ts"
@@ -68,9 +69,9 @@ const withSocket = <A>(
 
 /** Who serves at the other end of a connected socket: the process that called listen(2), if it lives and we can see it. */
 const listenerProcess = (calls: Calls.SocketCalls, fd: Fd): ProcNet.Holder | undefined => {
-  const credentials = calls.optionBytes(fd, Calls.SOL_SOCKET, Calls.SO_PEERCRED, 12)
-  if (Result.isFailure(credentials)) return undefined
-  const found = ProcNet.holder(credentials.success.readInt32LE(0))
+  const peer = PeerCredentials.ofPeer(calls, fd)
+  if (Result.isFailure(peer)) return undefined
+  const found = ProcNet.holder(peer.success.pid)
   return found.command === "" ? undefined : found
 }
 

@@ -6,14 +6,13 @@
 import { closeSync } from "node:fs"
 import * as InheritedSocket from "@handoff/backend-ffi/InheritedSocket"
 import * as Libc from "@handoff/backend-ffi/Libc"
+import { ofPeer } from "@handoff/backend-ffi/PeerCredentials"
 import * as SocketAddress from "@handoff/backend-ffi/SocketAddress"
 import * as Calls from "@handoff/backend-ffi/SocketCalls"
 import * as UnixListener from "@handoff/backend-ffi/UnixListener"
-import type { SocketErrorReason } from "@handoff/core/backend/Sockets"
+import type { PeerCredentials, SocketErrorReason } from "@handoff/core/backend/Sockets"
 import * as Result from "effect/Result"
 import { DaemonError } from "../DaemonError.ts"
-
-const F_DUPFD_CLOEXEC = 1030
 
 const calls = (): Calls.SocketCalls => {
   const libc = Libc.open()
@@ -29,7 +28,7 @@ export const load = (): void => {
 /** A second descriptor for the same open file description, close-on-exec (fcntl(2)). Throws with the errno's name. */
 export const duplicate = (fd: number): number => {
   // Not below 3: a closed stdio descriptor must not become a socket.
-  const copy = calls().fcntl(fd, F_DUPFD_CLOEXEC, 3)
+  const copy = calls().fcntl(fd, Calls.F_DUPFD_CLOEXEC, 3)
   if (Result.isSuccess(copy)) return copy.success
   throw new Error(`fcntl(${fd}, F_DUPFD_CLOEXEC) = ${copy.failure.errno}`)
 }
@@ -43,16 +42,10 @@ export const channelProblem = (fd: number): string | undefined => {
   return Result.isSuccess(marked) ? undefined : `fcntl = ${marked.failure}`
 }
 
-export interface Credentials {
-  readonly pid: number
-  readonly uid: number
-}
-
 /** Who was at the other end of a unix socket when it was connected; for a client, who called listen(2) (unix(7)). */
-export const peerOf = (fd: number): Credentials | undefined => {
-  const read = calls().optionBytes(fd, Calls.SOL_SOCKET, Calls.SO_PEERCRED, 12)
-  if (Result.isFailure(read)) return undefined
-  return { pid: read.success.readInt32LE(0), uid: read.success.readUInt32LE(4) }
+export const peerOf = (fd: number): PeerCredentials | undefined => {
+  const peer = ofPeer(calls(), fd)
+  return Result.isSuccess(peer) ? peer.success : undefined
 }
 
 type Visit = { readonly _tag: "Answered"; readonly pid: number | undefined } | { readonly _tag: "Refused" | "Unclear" }
