@@ -1,7 +1,7 @@
 /**
  * The files of a simulated kernel: a map from absolute path to node, with the permission checks of path_resolution(7).
  *
- * There are no symbolic links. Contents are text. What survives a loss of power is not modelled here.
+ * There are no symbolic links. Contents are text. What survives a loss of power is SimulatedFiles.ts.
  */
 import type { ErrnoName } from "../Errno.ts"
 
@@ -15,7 +15,14 @@ interface Owned {
 export type Node = Owned &
   (
     | { readonly _tag: "Directory" }
-    | { readonly _tag: "File"; readonly content: string }
+    | {
+        readonly _tag: "File"
+        readonly content: string
+        /** What of the content is on the disk. Absent: nothing was ever synced. */
+        readonly synced?: string
+        /** The name under which a power cut leaves it. Absent: none; no directory that names it was synced. */
+        readonly durableAt?: string
+      }
     | { readonly _tag: "Socket"; readonly inode: number }
   )
 

@@ -171,7 +171,7 @@ const fork = (
   now: number
 ): ProgramMachine => {
   const pid = machine.kernel.next.pid
-  const child = { ...one, pid, parent: one.pid, parentDeathSignal: undefined, startTime: now }
+  const child = { ...one, pid, parent: one.pid, parentDeathSignal: undefined, startTime: now, pending: [] }
   const kernel = { ...machine.kernel, next: { ...machine.kernel.next, pid: pid + 1 } }
   return start({ ...machine, kernel: SimulatedKernel.withProcess(kernel, child) }, pid, program, now)
 }

@@ -2,8 +2,9 @@
  * A kernel as a value: processes with descriptor tables over shared open file descriptions, files, locks and credentials.
  *
  * Every function takes a kernel and gives a new one, or the errno Linux gives; nothing is changed in place, nothing reads a
- * clock. Descriptor tables are FdTable: there is one model of descriptors. A launch on this kernel is SimulatedLaunch.ts;
- * programs that live on it are ProgramMachine.ts.
+ * clock. Descriptor tables are FdTable: there is one model of descriptors. Bytes in streams are SimulatedStreams.ts, files
+ * and what a power cut leaves of them SimulatedFiles.ts, a launch is SimulatedLaunch.ts; programs that live on a kernel
+ * are ProgramMachine.ts, and a whole handoff on one is World.ts.
  *
  * An open file description lives as long as a descriptor of a living process refers to it. Its last close closes it: a
  * listener refuses from then on and its address is free, a lock is released.
@@ -19,6 +20,8 @@ import type { ErrnoName } from "../Errno.ts"
 import type { Fd } from "../Fd.ts"
 import * as FdTable from "../FdTable.ts"
 import * as FdTableDraft from "../FdTableDraft.ts"
+import type { SignalName } from "../Signal.ts"
+import * as Signal from "../Signal.ts"
 import * as FileTree from "./FileTree.ts"
 import { INIT, type SimulatedProcess } from "./SimulatedProcess.ts"
 
@@ -56,6 +59,8 @@ export interface Kernel {
   /** By the number that descriptor tables hold. */
   readonly descriptions: ReadonlyMap<number, Description>
   readonly files: FileTree.FileTree
+  /** What a power cut leaves of the files. */
+  readonly durable: FileTree.FileTree
   /** Who holds the lock on a path: an open file description, as flock(2) has it. */
   readonly locks: ReadonlyMap<string, number>
   readonly bootId: string
@@ -80,6 +85,7 @@ export const make = (options: Options = {}): Kernel => ({
   processes: new Map((options.processes ?? []).map((one) => [one.pid, one])),
   descriptions: new Map(),
   files: options.files ?? FileTree.empty,
+  durable: options.files ?? FileTree.empty,
   locks: new Map(),
   bootId: "00000000-0000-4000-8000-000000000000",
   somaxconn: options.somaxconn ?? 4096,
@@ -189,17 +195,18 @@ export const close = (kernel: Kernel, pid: number, fd: Fd): Done<undefined> | Er
   return { kernel: sweep(withProcess(kernel, { ...owner, table: FdTableDraft.freeze(draft) })), value: undefined }
 }
 
-/** open(2): `"append"` creates a missing file with the mode. */
+/** open(2): `"append"` and `"truncate"` create a missing file with the mode, and write at its end. */
 export const open = (
   kernel: Kernel,
   pid: number,
   path: string,
-  access: "read" | "append",
+  how: "read" | "append" | "truncate",
   mode = 0o600
 ): Done<Fd> | ErrnoName => {
   const owner = alive(kernel, pid)
   if (owner === undefined) return "ESRCH"
   const absolute = FileTree.absolute(path, owner.workingDirectory)
+  const access = how === "read" ? "read" : "append"
   const want = access === "read" ? 4 : 2
   const found = FileTree.lookUp(kernel.files, absolute, owner.identity, want)
   let files = kernel.files
@@ -217,6 +224,7 @@ export const open = (
   } else if (typeof found === "string") return found
   else if (found._tag === "Directory" && access === "append") return "EISDIR"
   else if (found._tag === "Socket") return "ENXIO"
+  else if (found._tag === "File" && how === "truncate") files = new Map(files).set(absolute, { ...found, content: "" })
   return install({ ...kernel, files }, pid, { _tag: "File", name: absolute, path: absolute, access })
 }
 
@@ -323,6 +331,68 @@ export const end = (kernel: Kernel, pid: number, status: ExitStatus): Kernel => 
   }
   if (!kernel.processes.has(one.parent)) processes.delete(pid)
   return sweep({ ...kernel, processes })
+}
+
+/** Who the sender of a signal may not reach gives EPERM, who is not there ESRCH: kill(2). */
+const mayReach = (kernel: Kernel, sender: number, pid: number): SimulatedProcess | ErrnoName => {
+  const [from, to] = [alive(kernel, sender), kernel.processes.get(pid)]
+  if (from === undefined || to === undefined) return "ESRCH"
+  return maySignal(from, to) ? to : "EPERM"
+}
+
+/**
+ * kill(2) of one process. SIGKILL ends it, SIGSTOP and SIGCONT stop and continue it; another signal waits, if it is caught,
+ * until the process takes it ({@link takeSignals}), and ends it if not. A zombie takes none.
+ */
+export const kill = (kernel: Kernel, sender: number, pid: number, signal: SignalName): Done<undefined> | ErrnoName => {
+  const one = mayReach(kernel, sender, pid)
+  if (typeof one === "string") return one
+  const done = (next: Kernel) => ({ kernel: next, value: undefined })
+  if (one.ended !== undefined) return done(kernel)
+  const number = Signal.number(signal)
+  if (signal === "SIGSTOP" || signal === "SIGCONT") {
+    return done(withProcess(kernel, { ...one, stopped: signal === "SIGSTOP" }))
+  }
+  if (signal !== "SIGKILL") {
+    if (one.signals.ignored.includes(number) || one.pending.includes(signal)) return done(kernel)
+    if (one.signals.caught.includes(number) || one.signals.blocked.includes(number)) {
+      return done(withProcess(kernel, { ...one, pending: [...one.pending, signal] }))
+    }
+  }
+  return done(end(kernel, pid, { _tag: "Signaled", signal, coreDumped: false }))
+}
+
+/** The caught signals that wait, in the order in which they came: its handlers run. */
+export const takeSignals = (kernel: Kernel, pid: number): Done<ReadonlyArray<SignalName>> | ErrnoName => {
+  const one = alive(kernel, pid)
+  if (one === undefined) return "ESRCH"
+  const { blocked } = one.signals
+  const isBlocked = (signal: SignalName) => blocked.includes(Signal.number(signal))
+  const pending = one.pending.filter(isBlocked)
+  return { kernel: withProcess(kernel, { ...one, pending }), value: one.pending.filter((signal) => !isBlocked(signal)) }
+}
+
+/** sigaction(2): a handler for the signal. */
+export const handle = (kernel: Kernel, pid: number, signal: SignalName): Done<undefined> | ErrnoName => {
+  const one = alive(kernel, pid)
+  if (one === undefined) return "ESRCH"
+  const number = Signal.number(signal)
+  const caught = [...new Set([...one.signals.caught, number])].sort((left, right) => left - right)
+  const ignored = one.signals.ignored.filter((other) => other !== number)
+  return { kernel: withProcess(kernel, { ...one, signals: { ...one.signals, caught, ignored } }), value: undefined }
+}
+
+/** waitpid(2) of any child with WNOHANG: ECHILD without children, EAGAIN while none has ended. */
+export const wait = (
+  kernel: Kernel,
+  pid: number
+): Done<{ readonly pid: number; readonly status: ExitStatus }> | ErrnoName => {
+  if (alive(kernel, pid) === undefined) return "ESRCH"
+  const children = [...kernel.processes.values()].filter((one) => one.parent === pid)
+  if (children.length === 0) return "ECHILD"
+  const zombie = children.find((one) => one.ended !== undefined)
+  if (zombie?.ended === undefined) return "EAGAIN"
+  return { kernel: reap(kernel, zombie.pid), value: { pid: zombie.pid, status: zombie.ended } }
 }
 
 /** waitpid(2) of a zombie. */

@@ -204,7 +204,7 @@ export const run = (
     kernel,
     draft: FdTableDraft.make(origin.table),
     slots: new Map(),
-    self: { ...origin, pid, parent, parentDeathSignal: undefined, startTime: now },
+    self: { ...origin, pid, parent, parentDeathSignal: undefined, startTime: now, pending: [] },
     stamped: false
   }
   for (const [step, call] of plan.calls.entries()) {

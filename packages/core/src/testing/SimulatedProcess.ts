@@ -4,6 +4,7 @@
 import type { ExitStatus } from "../backend/Launcher.ts"
 import * as FdTable from "../FdTable.ts"
 import { RESOURCES, type Resource, type ResourceLimit } from "../Launch.ts"
+import type { SignalName } from "../Signal.ts"
 
 export interface Identity {
   readonly uid: number
@@ -49,6 +50,8 @@ export interface SimulatedProcess {
   readonly noNewPrivileges: boolean
   readonly parentDeathSignal: number | undefined
   readonly startTime: number
+  /** Caught or blocked signals that it has not taken yet, in the order in which they came. */
+  readonly pending: ReadonlyArray<SignalName>
   /** Stopped by SIGSTOP: it runs nothing. */
   readonly stopped: boolean
   /** Present once it has ended: a zombie, until it is reaped. */
@@ -89,6 +92,7 @@ export const make = (fields: Partial<SimulatedProcess> & { readonly pid: number 
     noNewPrivileges: false,
     parentDeathSignal: undefined,
     startTime: 0,
+    pending: [],
     stopped: false,
     ended: undefined,
     ...fields,

@@ -1,5 +1,5 @@
 /**
- * Connected unix stream sockets of a simulated kernel: pairs, connections to a listening path, and the bytes in them.
+ * Connected stream sockets of a simulated kernel: pairs, connections to a listening path or address, and the bytes in them.
  *
  * What one end sends waits at the other, at most {@link BUFFER_BYTES}. An end whose other end is closed reads what is left
  * and then the end of the stream. A connection waits at its listener until the process accepts it, and is closed with the
@@ -11,6 +11,7 @@
  *
  * Limits: no abstract names, no half-closed connections, no ECONNRESET for bytes that were left unread.
  */
+import type { Address } from "../Address.ts"
 import type { PeerCredentials } from "../backend/Sockets.ts"
 import type { ErrnoName } from "../Errno.ts"
 import type { Fd } from "../Fd.ts"
@@ -77,11 +78,18 @@ const listeningAt = (kernel: Kernel, path: string, who: SimulatedProcess): Liste
   return "ECONNREFUSED"
 }
 
-/** connect(2) of a socket that does not wait: EAGAIN when the listener's queue is full. */
-export const connect = (kernel: Kernel, pid: number, path: string): Done<Fd> | ErrnoName => {
+const listeningOn = (kernel: Kernel, address: Address): Listening | ErrnoName => {
+  const key = SimulatedKernel.listenerAt(kernel, address)
+  const listener = key === undefined ? undefined : kernel.descriptions.get(key)
+  return key === undefined || listener?._tag !== "Listener" ? "ECONNREFUSED" : [key, listener]
+}
+
+/** connect(2) of a socket that does not wait, to a path or an address: EAGAIN when the listener's queue is full. */
+export const connect = (kernel: Kernel, pid: number, to: string | Address): Done<Fd> | ErrnoName => {
   const client = SimulatedKernel.alive(kernel, pid)
   if (client === undefined) return "ESRCH"
-  const found = listeningAt(kernel, path, client)
+  const path = typeof to === "string" ? to : to._tag === "Unix" ? to.path : undefined
+  const found = path === undefined ? listeningOn(kernel, to as Address) : listeningAt(kernel, path, client)
   if (typeof found === "string") return found
   const [listenerKey, listener] = found
   // Linux takes one more than the backlog says.
@@ -122,6 +130,7 @@ const streamAt = (kernel: Kernel, pid: number, fd: Fd): readonly [number, Stream
 const size = (chunks: ReadonlyArray<Uint8Array>): number => chunks.reduce((sum, chunk) => sum + chunk.length, 0)
 
 const join = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => {
+  if (chunks.length === 1 && chunks[0] !== undefined) return chunks[0]
   const whole = new Uint8Array(size(chunks))
   let at = 0
   for (const chunk of chunks) {
@@ -144,11 +153,27 @@ export const send = (kernel: Kernel, pid: number, fd: Fd, bytes: Uint8Array): Do
   return { kernel: withDescription(kernel, found[1].peer, { ...peer, received }), value: sent.length }
 }
 
-/** recv(2): everything there is; no bytes are the end of the stream. EAGAIN when there is nothing yet. */
-export const receive = (kernel: Kernel, pid: number, fd: Fd): Done<Uint8Array> | ErrnoName => {
+/**
+ * recv(2): what there is, at most `limit` bytes; no bytes are the end of the stream. EAGAIN when there is nothing yet.
+ * A stream knows nothing of the slices in which it was sent: a limit cuts it anywhere.
+ */
+export const receive = (
+  kernel: Kernel,
+  pid: number,
+  fd: Fd,
+  limit = Number.POSITIVE_INFINITY
+): Done<Uint8Array> | ErrnoName => {
   const found = streamAt(kernel, pid, fd)
   if (typeof found === "string") return found
   const [key, stream] = found
   if (stream.received.length === 0 && kernel.descriptions.has(stream.peer)) return "EAGAIN"
-  return { kernel: withDescription(kernel, key, { ...stream, received: [] }), value: join(stream.received) }
+  const taken: Array<Uint8Array> = []
+  const left: Array<Uint8Array> = []
+  let room = limit
+  for (const chunk of stream.received) {
+    if (room > 0) taken.push(chunk.length <= room ? chunk : chunk.slice(0, room))
+    if (chunk.length > room) left.push(room > 0 ? chunk.slice(room) : chunk)
+    room = Math.max(0, room - chunk.length)
+  }
+  return { kernel: withDescription(kernel, key, { ...stream, received: left }), value: join(taken) }
 }
