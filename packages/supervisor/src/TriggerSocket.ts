@@ -36,6 +36,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as AdminSocket from "./AdminSocket.ts"
+import { descriptorOf } from "./internal/NodeHandle.ts"
 import { Supervisor, type SwapReport } from "./Supervisor.ts"
 import { formatFailure, type SwapError } from "./SupervisorError.ts"
 
@@ -163,9 +164,7 @@ const answer = (socket: Socket, line: string): Effect.Effect<void> =>
 
 const peerUid = Effect.fnUntraced(function* (socket: Socket) {
   const sockets = yield* Sockets
-  // Node has no other way to the descriptor of a connection; the handle is its own name for it.
-  const { _handle: handle } = socket as unknown as { readonly _handle?: { readonly fd: number } | null }
-  return (yield* sockets.peerCredentials(handle?.fd ?? -1)).uid
+  return (yield* sockets.peerCredentials(descriptorOf(socket))).uid
 })
 
 const converse = Effect.fnUntraced(function* (options: Options, socket: Socket) {

@@ -19,6 +19,7 @@
 import { chmodSync, lstatSync, readdirSync, renameSync, type Stats, unlinkSync } from "node:fs"
 import { createServer, type Server, type Socket } from "node:net"
 import { dirname, join, resolve } from "node:path"
+import { descriptorOf } from "../internal/NodeHandle.ts"
 import { DaemonError } from "./DaemonError.ts"
 import * as Native from "./internal/Native.ts"
 
@@ -33,12 +34,6 @@ const statOf = (path: string): Stats | undefined => lstatSync(path, { throwIfNoE
 /** rename(2) would replace a file, too. */
 const checkPlace = (path: string): void => {
   if (statOf(path)?.isSocket() === false) throw new Error("something else than a socket is in its place")
-}
-
-const descriptorOf = (socket: Socket): number => {
-  const handle: unknown = Reflect.get(socket, "_handle")
-  const fd: unknown = typeof handle === "object" && handle !== null ? Reflect.get(handle, "fd") : undefined
-  return typeof fd === "number" ? fd : -1
 }
 
 const isFriend = (socket: Socket): boolean => {

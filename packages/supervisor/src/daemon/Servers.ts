@@ -13,6 +13,7 @@ import { closeSync } from "node:fs"
 import { type Server, Server as TcpServer } from "node:net"
 import { parse } from "@handoff/core/Address"
 import * as Result from "effect/Result"
+import { descriptorOf } from "../internal/NodeHandle.ts"
 import { type Connections, watch } from "./Connections.ts"
 import { DaemonError, type DaemonErrorReason } from "./DaemonError.ts"
 import { type DrainTimes, drain, quiesce } from "./HttpDrain.ts"
@@ -43,12 +44,6 @@ export interface Entry {
 }
 
 const failure = (reason: DaemonErrorReason) => new DaemonError({ reason })
-
-const descriptorOf = (server: Server): number => {
-  const handle: unknown = Reflect.get(server, "_handle")
-  const fd: unknown = typeof handle === "object" && handle !== null ? Reflect.get(handle, "fd") : undefined
-  return typeof fd === "number" ? fd : -1
-}
 
 export class Servers {
   readonly #named: boolean

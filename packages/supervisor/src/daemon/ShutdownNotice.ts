@@ -15,6 +15,7 @@
  */
 import { writeSync } from "node:fs"
 import type { Socket } from "node:net"
+import { descriptorOf, queuedBytes } from "../internal/NodeHandle.ts"
 
 const FRAME = Buffer.from([
   ...[0, 0, 8], // length of the payload
@@ -24,30 +25,17 @@ const FRAME = Buffer.from([
   ...[0, 0, 0, 0] // NO_ERROR
 ])
 
-/** What Node keeps of a TCP or unix connection (not documented): its descriptor and the bytes libuv has queued. */
-interface Handle {
-  readonly fd: number
-  readonly writeQueueSize: number
-}
-
-const handleOf = (socket: Socket): Handle | undefined => {
-  const handle: unknown = Reflect.get(socket, "_handle")
-  if (typeof handle !== "object" || handle === null || "encrypted" in socket) return undefined
-  const fd: unknown = Reflect.get(handle, "fd")
-  const writeQueueSize: unknown = Reflect.get(handle, "writeQueueSize")
-  return typeof fd === "number" && fd >= 0 && typeof writeQueueSize === "number" ? { fd, writeQueueSize } : undefined
-}
-
 /** `"later"`: the peer reads slowly, try again. `"never"`: not on this kind of connection, or it is broken. */
 export type NoticeResult = "sent" | "later" | "never"
 
 /** Sends the notice over the connection that carries an HTTP/2 session. */
 export const sendShutdownNotice = (socket: Socket): NoticeResult => {
-  const handle = socket.destroyed ? undefined : handleOf(socket)
-  if (handle === undefined) return "never"
-  if (handle.writeQueueSize > 0) return "later"
+  const fd = descriptorOf(socket)
+  const queued = queuedBytes(socket)
+  if (socket.destroyed || "encrypted" in socket || fd < 0 || queued === undefined) return "never"
+  if (queued > 0) return "later"
   try {
-    if (writeSync(handle.fd, FRAME) === FRAME.length) return "sent"
+    if (writeSync(fd, FRAME) === FRAME.length) return "sent"
     // Half a frame is out: nothing that follows could be understood.
     socket.destroy()
     return "never"

@@ -7,6 +7,7 @@ import {
   type ManagedProcesses,
   managedProcesses
 } from "../../../../test/support/ManagedProcesses.ts"
+import { descriptorOf } from "../../src/internal/NodeHandle.ts"
 
 const fixture = (name: string): string => fileURLToPath(new URL(`./fixtures/${name}`, import.meta.url))
 const CONDITION = "--conditions=@handoff/source"
@@ -44,11 +45,6 @@ export interface Held {
   readonly ports: ReadonlyArray<number>
   readonly port: number
   readonly start: (env?: Record<string, string>, program?: string) => Promise<Generation>
-}
-
-const descriptorOf = (server: Server): number => {
-  const handle = Reflect.get(server, "_handle") as { readonly fd: number }
-  return handle.fd
 }
 
 const listening = async (): Promise<Server> => {

@@ -4,6 +4,7 @@ import { createConnection } from "node:net"
 import { setTimeout as sleep } from "node:timers/promises"
 import { describe, expect, it } from "vitest"
 import { temporaryDirectory } from "../../../../test/support/TemporaryDirectory.ts"
+import { descriptorOf } from "../../src/internal/NodeHandle.ts"
 import { harness } from "./Harness.ts"
 import { get } from "./Load.ts"
 
@@ -95,9 +96,9 @@ describe("what a daemon refuses", () => {
     const held = await it.held()
     const connected = createConnection(held.port, "127.0.0.1")
     await once(connected, "connect")
-    const handle = Reflect.get(connected, "_handle") as { readonly fd: number }
-    const inode = readlinkSync(`/proc/self/fd/${handle.fd}`)
-    const server = it.byHand({ LISTEN_FDS: "1", LISTEN_FDNAMES: "http", LINGER_MS: "60000" }, undefined, [handle.fd])
+    const fd = descriptorOf(connected)
+    const inode = readlinkSync(`/proc/self/fd/${fd}`)
+    const server = it.byHand({ LISTEN_FDS: "1", LISTEN_FDNAMES: "http", LINGER_MS: "60000" }, undefined, [fd])
     await server.said('failed descriptor 3, passed as listener "http", cannot be used: .* does not listen')
     expect(await namesOf(server.said("left (.*)"))).toBe("LISTEN_FDNAMES LISTEN_FDS")
     expect(readlinkSync(`/proc/${server.pid}/fd/3`)).toBe(inode)

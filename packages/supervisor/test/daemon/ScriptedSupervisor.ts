@@ -20,6 +20,7 @@ import {
   managedProcesses
 } from "../../../../test/support/ManagedProcesses.ts"
 import { temporaryDirectory } from "../../../../test/support/TemporaryDirectory.ts"
+import { descriptorOf } from "../../src/internal/NodeHandle.ts"
 import { get } from "./Load.ts"
 
 export const PROGRAM = fileURLToPath(new URL("../../../../test/fault/Daemon.ts", import.meta.url))
@@ -129,11 +130,6 @@ const bindListener = (): { readonly fd: number; readonly port: number } => {
 
 const closeDescriptor = (fd: number): void => {
   must(Libc.open()).call("close", "i32", ["i32"], [fd])
-}
-
-const descriptorOf = (socket: Socket): number => {
-  const handle = Reflect.get(socket, "_handle") as { readonly fd: number }
-  return handle.fd
 }
 
 /** Two connected unix sockets. */
