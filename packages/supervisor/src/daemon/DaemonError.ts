@@ -3,6 +3,7 @@
  *
  * `daemon()`, `serve()` and `ready()` reject with it. Its message says what to do; `reason` is for programs.
  */
+import * as DataLock from "@handoff/core/protocol/DataLock"
 import type { Why } from "@handoff/core/protocol/Successor"
 import * as Data from "effect/Data"
 
@@ -85,11 +86,11 @@ export class DaemonError extends Data.TaggedError("DaemonError")<{ readonly reas
 }
 
 const lockedBy = ({ holder, alive }: Extract<DaemonErrorReason, { readonly _tag: "DataLocked" }>): string => {
-  if (holder === undefined) return "by another process; end it, or find it with `fuser` on .handoff.lock"
+  if (holder === undefined) return `by another process; end it, or find it with \`fuser\` on ${DataLock.FILE_NAME}`
   return alive
     ? `by process ${holder}; end it, or replace it with \`handoff swap\``
     : `though process ${holder}, which took it, is gone: a child of it may hold the lock's descriptor; ` +
-        "find it with `fuser` on .handoff.lock and end it"
+        `find it with \`fuser\` on ${DataLock.FILE_NAME} and end it`
 }
 
 const endings: Readonly<Record<Why | "stopped", string>> = {

@@ -13,10 +13,10 @@
 import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs"
 import { join } from "node:path"
 import * as Flock from "@handoff/backend-ffi/Flock"
+import * as DataLock from "@handoff/core/protocol/DataLock"
 import * as Result from "effect/Result"
 import { DaemonError } from "./DaemonError.ts"
 
-const LOCK_FILE = ".handoff.lock"
 const PID_FILE = ".handoff.pidfile"
 
 /** EPERM means that the process exists and belongs to another user. */
@@ -96,7 +96,7 @@ export class DataDirLock {
     } catch (error) {
       return failed(detailOf(error))
     }
-    const taken = Flock.tryLock(join(dataDir, LOCK_FILE))
+    const taken = Flock.tryLock(join(dataDir, DataLock.FILE_NAME))
     if (Result.isFailure(taken)) {
       if (taken.failure._tag === "CallFailed") return failed(`${taken.failure.call} = ${taken.failure.errno}`)
       const holder = readPid(dataDir) ?? taken.failure.holder

@@ -10,6 +10,7 @@ import type { Address } from "@handoff/core/Address"
 import * as AddressText from "@handoff/core/Address"
 import { isSame, Processes, type ProcessIdentity } from "@handoff/core/backend/Processes"
 import type { ListeningSocket } from "@handoff/core/backend/Sockets"
+import * as DataLock from "@handoff/core/protocol/DataLock"
 import type { Document, SavedGeneration, SavedListener } from "@handoff/core/swap/Document"
 import * as Recovery from "@handoff/core/swap/Recovery"
 import type { Options as MachineOptions, Recovered } from "@handoff/core/swap/Supervision"
@@ -18,9 +19,6 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import { SetupError } from "../SupervisorError.ts"
 import * as HandoffPath from "./HandoffPath.ts"
-
-/** The name of the lock of a data directory (PROTOCOL: never unlinked). */
-const DATA_LOCK = ".handoff.lock"
 
 /** How long what the daemons do by themselves is waited for: a successor's own times, and a margin. */
 const PATIENCE_MS = 5_000
@@ -101,7 +99,7 @@ const see = Effect.fnUntraced(function* ({ process }: Living, answering: number 
   if (!(yield* isAlive(process))) return { alive: false, holdsLock: false, answers: false } satisfies Recovery.Sighting
   return {
     alive: true,
-    holdsLock: yield* processes.holdsLock(process.pid, DATA_LOCK),
+    holdsLock: yield* processes.holdsLock(process.pid, DataLock.FILE_NAME),
     answers: answering !== undefined && (yield* HandoffPath.isMember(process.pid, answering))
   } satisfies Recovery.Sighting
 })
