@@ -21,7 +21,6 @@
 import { randomBytes } from "node:crypto"
 import type { Address } from "@handoff/core/Address"
 import * as AddressText from "@handoff/core/Address"
-import { Executables } from "@handoff/core/backend/Executables"
 import type { Files } from "@handoff/core/backend/Files"
 import { Locks } from "@handoff/core/backend/Locks"
 import { Processes } from "@handoff/core/backend/Processes"
@@ -40,7 +39,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Adoption from "./internal/Adoption.ts"
 import * as Engine from "./internal/Engine.ts"
-import * as GenerationLauncher from "./internal/GenerationLauncher.ts"
+import type * as GenerationLauncher from "./internal/GenerationLauncher.ts"
 import * as Listeners from "./Listeners.ts"
 import * as OutputLog from "./OutputLog.ts"
 import * as StateStore from "./StateStore.ts"
@@ -154,7 +153,7 @@ export class Supervisor extends Context.Service<
       command?: Supervision.Command,
       options?: { readonly mode?: Mode.Wish }
     ) => Effect.Effect<SwapReport, SwapError>
-    /** Swaps to the command before the last committed swap. */
+    /** Swaps to the command before the last committed swap, in the mode of the options. */
     readonly rollback: Effect.Effect<SwapReport, SwapError>
     /** Asks the running swap to end; its own caller gets the verdict. Gives the swap's number. */
     readonly abort: Effect.Effect<number, SwapError>
@@ -398,19 +397,6 @@ const make = Effect.fnUntraced(function* (options: Options) {
     return yield* Effect.die(new Error("start was called twice"))
   })
 
-  const executables = yield* Executables
-  /** An exclusive swap stops what serves before it starts anything: a typo must not cost an outage. */
-  const checkProgram = (command: Supervision.Command | undefined, mode: Mode.Wish) =>
-    command === undefined || mode !== "exclusive"
-      ? Effect.void
-      : GenerationLauncher.lookUp(settings, command).pipe(
-          Effect.provideService(Executables, executables),
-          Effect.mapError(
-            (error) =>
-              new SwapError({ reason: { _tag: "Refused", refusal: { _tag: "NoProgram", detail: error.message } } })
-          )
-        )
-
   const abort = Effect.flatMap(engine.ask({ _tag: "AbortRequested" }), (answer) => {
     if (answer._tag === "Aborting") return Effect.succeed(answer.swap)
     const refusal: Supervision.Refusal = answer._tag === "Refused" ? answer.refusal : { _tag: "NoSwap" }
@@ -459,7 +445,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     start,
     swap: (command, { mode } = {}) =>
       Effect.flatMap(
-        Effect.andThen(checkProgram(command, mode ?? limits.mode), () =>
+        Effect.suspend(() =>
           engine.ask({
             _tag: "SwapRequested",
             handoffId: newHandoffId(),

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { FileError, Files } from "@handoff/core/backend/Files"
+import * as FileTree from "@handoff/core/testing/FileTree"
 import * as Program from "@handoff/core/testing/Program"
 import * as SimulatedBackend from "@handoff/core/testing/SimulatedBackend"
 import { Simulation } from "@handoff/core/testing/Simulation"
@@ -11,6 +12,7 @@ import { type Options, Supervisor } from "../src/Supervisor.ts"
 
 const programs = {
   "/srv/good": Program.server({ readyAfterMs: 200, notify: true, drainMs: 400 }),
+  "/srv/next": Program.server({ readyAfterMs: 200, notify: true, drainMs: 400 }),
   "/srv/quiet": Program.server({ readyAfterMs: 100, drainMs: 50 }),
   "/srv/exits": Program.exits(3, { afterMs: 20, output: ["no config", "giving up"] }),
   "/srv/hangs": Program.hangs({ ignoresStop: true, output: ["thinking"] }),
@@ -69,6 +71,12 @@ const swapTo = (program: string) =>
 const failureOf = (program: string) =>
   Effect.map(swapTo(program), (error) =>
     error.reason._tag === "RolledBack" ? error.reason.report : { record: undefined, lastLines: [] }
+  )
+
+/** Takes a program away. What runs it goes on. */
+const removed = (path: string) =>
+  Effect.flatMap(Simulation, (simulation) =>
+    simulation.update((kernel) => ({ ...kernel, files: FileTree.remove(kernel.files, path) }))
   )
 
 /** Stops with simulated time passing, which a scope's finalizer has not. */
@@ -284,6 +292,41 @@ describe("a supervisor on a simulated kernel", () => {
       const error = yield* Effect.flip(supervisor.swap({ argv: ["/no/such/program"] }))
       expect(error.message).toContain("/no/such/program")
       expect((yield* supervisor.status).generations.map((one) => [one.id, one.phase])).toEqual([[1, "serving"]])
+      yield* stopped
+    }).pipe(Effect.provide(supervised({ mode: "exclusive" })))
+  )
+
+  it.effect(
+    "stops nobody for an exclusive rollback to a program that is gone, nor to start its own anew without it",
+    () =>
+      Effect.gen(function* () {
+        const supervisor = yield* started
+        yield* settle(supervisor.swap({ argv: ["/srv/next"] }))
+        yield* removed("/srv/good")
+        const rollback = yield* settle(Effect.flip(supervisor.rollback))
+        expect(rollback.reason).toMatchObject({ _tag: "Refused", refusal: { _tag: "NoProgram" } })
+        expect(rollback.message).toBe('the program "/srv/good" was not found (tried /srv/good)')
+        yield* removed("/srv/next")
+        const anew = yield* settle(Effect.flip(supervisor.swap()))
+        expect(anew.message).toContain('"/srv/next" was not found')
+        const { generations, serving, canRollBack } = yield* supervisor.status
+        expect(generations.map(({ id, phase }) => [id, phase])).toEqual([[2, "serving"]])
+        expect([serving, canRollBack]).toEqual([2, true])
+        yield* stopped
+      }).pipe(Effect.provide(supervised({ mode: "exclusive" })))
+  )
+
+  it.effect("looks for no program of an exclusive swap that is refused anyway", () =>
+    Effect.gen(function* () {
+      const supervisor = yield* started
+      expect((yield* settle(Effect.flip(supervisor.rollback))).reason).toMatchObject({
+        refusal: { _tag: "NoPrevious" }
+      })
+      const swap = yield* Effect.forkChild(supervisor.swap({ argv: ["/srv/next"] }))
+      yield* TestClock.adjust(100)
+      const second = yield* settle(Effect.flip(supervisor.swap({ argv: ["/no/such/program"] })))
+      expect(second.reason).toMatchObject({ refusal: { _tag: "AlreadySwapping" } })
+      yield* settle(Fiber.join(swap))
       yield* stopped
     }).pipe(Effect.provide(supervised({ mode: "exclusive" })))
   )

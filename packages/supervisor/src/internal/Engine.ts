@@ -32,6 +32,8 @@ type RequestBody =
       : never
     : never
 
+type Answer = Extract<Supervision.Action, { readonly _tag: "Answer" }>
+
 interface Running {
   readonly process: Process
   readonly scope: Scope.Closeable
@@ -225,19 +227,26 @@ export const make = Effect.fnUntraced(function* (setup: Setup) {
     }
   }
 
-  /** An exclusive swap begins with the end of what serves: whether the rest can be written down is found out before. */
-  const examine = (event: Supervision.Event): Effect.Effect<Supervision.Event> => {
-    if (event._tag !== "SwapRequested" && event._tag !== "RollbackRequested") return Effect.succeed(event)
-    if ((event.mode ?? state.options.mode) !== "exclusive") return Effect.succeed(event)
-    return Effect.match(setup.canSave, {
+  /**
+   * An exclusive swap begins with the end of what serves, and so does a rollback: whether its program is there and the rest
+   * can be written down is found out before. One that the machine refuses is left to it. Fails with our own refusal.
+   */
+  const examine = Effect.fnUntraced(function* (event: Supervision.Event) {
+    if (event._tag !== "SwapRequested" && event._tag !== "RollbackRequested") return event
+    const { swap } = Supervision.step(state, event).state
+    if (swap === undefined || swap.id === state.swap?.id || swap.wish !== "exclusive") return event
+    yield* Effect.mapError(GenerationLauncher.lookUp(settings, swap.command), ({ message }): Answer => {
+      const refusal: Supervision.Refusal = { _tag: "NoProgram", detail: message }
+      return { _tag: "Answer", request: event.request, answer: { _tag: "Refused", refusal } }
+    })
+    return yield* Effect.match(setup.canSave, {
       onSuccess: () => event,
       onFailure: ({ message }) => ({ ...event, unsaved: message })
     })
-  }
+  })
 
-  const loop = Effect.forever(
+  const take = (event: Supervision.Event) =>
     Effect.gen(function* () {
-      const event = yield* Effect.flatMap(Queue.take(queue), examine)
       const before = state.swap
       const next = Supervision.step(state, event)
       state = next.state
@@ -248,7 +257,8 @@ export const make = Effect.fnUntraced(function* (setup: Setup) {
       for (const command of next.commands) yield* carryOut(command)
       if (ended !== undefined) yield* sessions.release(ended)
     })
-  )
+  const examined = Effect.flatMap(Queue.take(queue), examine)
+  const loop = Effect.forever(Effect.matchEffect(examined, { onSuccess: take, onFailure: carryOut }))
   for (const { generation, scope } of setup.adopted) {
     // Without it only its READY=1 would be missed.
     yield* Effect.ignore(GenerationLauncher.hear(settings, generation, onNotify(generation)).pipe(Scope.provide(scope)))
