@@ -1,7 +1,8 @@
 /**
  * The files of a simulated kernel: a map from absolute path to node, with the permission checks of path_resolution(7).
  *
- * There are no symbolic links. Contents are text. What survives a loss of power is SimulatedFiles.ts.
+ * There are no symbolic links and no sticky directories; a path is simplified before it is walked, so that `missing/..` and
+ * a slash after a file's name are no errors. Contents are text. What survives a loss of power is SimulatedFiles.ts.
  */
 import type { ErrnoName } from "../Errno.ts"
 
@@ -72,6 +73,17 @@ export const remove = (tree: FileTree, path: string): FileTree => {
   return result
 }
 
+/** Without a path and all that is below it. */
+export const removeWithin = (tree: FileTree, path: string): FileTree =>
+  new Map([...tree].filter(([other]) => other !== path && !other.startsWith(`${path}/`)))
+
+/** Without what no directory leads to. */
+export const reachable = (tree: FileTree): FileTree => {
+  const isReached = (path: string): boolean =>
+    path === "/" || (tree.get(parentOf(path))?._tag === "Directory" && isReached(parentOf(path)))
+  return new Map([...tree].filter(([path]) => isReached(path)))
+}
+
 /** Bits of `want` (4 read, 2 write, 1 execute or search) that are granted. Root needs only one x bit to execute a file. */
 const permits = (node: Node, who: Accessor, want: number): boolean => {
   if (who.uid === 0) return (want & 1) === 0 || node._tag === "Directory" || (node.mode & 0o111) !== 0
@@ -95,14 +107,31 @@ export const lookUp = (tree: FileTree, path: string, who: Accessor, want: number
   return permits(node, who, want) ? node : "EACCES"
 }
 
-/** A new node in a directory that may be written: EEXIST if something is there. */
-export const create = (tree: FileTree, path: string, who: Accessor, node: Node): FileTree | ErrnoName => {
-  const above = lookUp(tree, parentOf(path), who, 3)
+/** The directory that names a path, with `want` granted in it: ENOTDIR for a file in its place. */
+export const directoryOf = (tree: FileTree, path: string, who: Accessor, want: number): Node | ErrnoName => {
+  const above = lookUp(tree, parentOf(path), who, 0)
   if (typeof above === "string") return above
   if (above._tag !== "Directory") return "ENOTDIR"
-  if (tree.has(path)) return "EEXIST"
-  return new Map(tree).set(path, node)
+  return permits(above, who, want) ? above : "EACCES"
 }
+
+/** A new node: EEXIST if something is there, then EACCES for a directory that may not be written. */
+export const create = (tree: FileTree, path: string, who: Accessor, node: Node): FileTree | ErrnoName => {
+  const searchable = directoryOf(tree, path, who, 1)
+  if (typeof searchable === "string") return searchable
+  if (tree.has(path)) return "EEXIST"
+  const writable = directoryOf(tree, path, who, 3)
+  return typeof writable === "string" ? writable : new Map(tree).set(path, node)
+}
+
+/** The tree as it was found on the disk: everything in it survives a power cut. */
+export const durable = (tree: FileTree): FileTree =>
+  new Map(
+    [...tree].map(([path, node]): [string, Node] => [
+      path,
+      node._tag === "File" ? { ...node, synced: node.content, durableAt: path } : node
+    ])
+  )
 
 /** Appends text to a file that exists. */
 export const append = (tree: FileTree, path: string, text: string): FileTree => {

@@ -13,7 +13,6 @@
  * bytes are modelled only in unix streams (SimulatedStreams.ts); memory, CPU and the other limits are recorded and never enforced, RLIMIT_NOFILE is.
  */
 import type { Address } from "../Address.ts"
-import * as AddressText from "../Address.ts"
 import type { ExitStatus } from "../backend/Launcher.ts"
 import type { PeerCredentials } from "../backend/Sockets.ts"
 import type { ErrnoName } from "../Errno.ts"
@@ -81,21 +80,25 @@ export interface Options {
   readonly somaxconn?: number
 }
 
-export const make = (options: Options = {}): Kernel => ({
-  processes: new Map((options.processes ?? []).map((one) => [one.pid, one])),
-  descriptions: new Map(),
-  files: options.files ?? FileTree.empty,
-  durable: options.files ?? FileTree.empty,
-  locks: new Map(),
-  bootId: "00000000-0000-4000-8000-000000000000",
-  somaxconn: options.somaxconn ?? 4096,
-  next: {
-    pid: Math.max(INIT, ...(options.processes ?? []).map((one) => one.pid)) + 1,
-    description: 1,
-    inode: 10_000,
-    port: 40_000
+/** A kernel that has just started: its files are on the disk. */
+export const make = (options: Options = {}): Kernel => {
+  const files = FileTree.durable(options.files ?? FileTree.empty)
+  return {
+    processes: new Map((options.processes ?? []).map((one) => [one.pid, one])),
+    descriptions: new Map(),
+    files,
+    durable: files,
+    locks: new Map(),
+    bootId: "00000000-0000-4000-8000-000000000000",
+    somaxconn: options.somaxconn ?? 4096,
+    next: {
+      pid: Math.max(INIT, ...(options.processes ?? []).map((one) => one.pid)) + 1,
+      description: 1,
+      inode: 10_000,
+      port: 40_000
+    }
   }
-})
+}
 
 /** A map with one entry set or, for undefined, removed. */
 export const withEntry = <K, V>(map: ReadonlyMap<K, V>, key: K, value: V | undefined): ReadonlyMap<K, V> => {
@@ -210,6 +213,8 @@ export const open = (
   const want = access === "read" ? 4 : 2
   const found = FileTree.lookUp(kernel.files, absolute, owner.identity, want)
   let files = kernel.files
+  // Linux refuses to create over a directory before it asks who may write.
+  if (access === "append" && found !== "ENOENT" && files.get(absolute)?._tag === "Directory") return "EISDIR"
   if (found === "ENOENT" && access === "append") {
     const { uid, gid } = owner.identity
     const created = FileTree.create(files, absolute, owner.identity, {
@@ -222,7 +227,6 @@ export const open = (
     if (typeof created === "string") return created
     files = created
   } else if (typeof found === "string") return found
-  else if (found._tag === "Directory" && access === "append") return "EISDIR"
   else if (found._tag === "Socket") return "ENXIO"
   else if (found._tag === "File" && how === "truncate") files = new Map(files).set(absolute, { ...found, content: "" })
   return install({ ...kernel, files }, pid, { _tag: "File", name: absolute, path: absolute, access })
@@ -238,11 +242,12 @@ const collides = (one: Address, other: Address): boolean => {
 export const holders = (kernel: Kernel, key: number): ReadonlyArray<SimulatedProcess> =>
   living(kernel).filter((one) => [...one.table.entries.values()].some((entry) => entry.description === key))
 
-/** The listener at an address, with its key. */
+/** The key of the listener at an address; at a unix path, of the one whose socket the path names by now. */
 export const listenerAt = (kernel: Kernel, address: Address): number | undefined => {
+  const node = address._tag === "Unix" ? kernel.files.get(address.path) : undefined
   for (const [key, one] of kernel.descriptions) {
     if (one._tag !== "Listener") continue
-    if (AddressText.format(one.address) === AddressText.format(address) || collides(one.address, address)) return key
+    if (node?._tag === "Socket" ? node.inode === one.inode : collides(one.address, address)) return key
   }
   return undefined
 }
@@ -267,7 +272,8 @@ export const listen = (
     while (listenerAt(kernel, { ...address, port }) !== undefined) port++
     address = { ...address, port: port++ }
   }
-  if (listenerAt(kernel, address) !== undefined) return "EADDRINUSE"
+  // A path is taken as long as its name is there, whatever became of the socket.
+  if (address._tag === "Tcp" && listenerAt(kernel, address) !== undefined) return "EADDRINUSE"
   let { files } = kernel
   if (address._tag === "Unix") {
     const { uid, gid } = owner.identity
@@ -315,6 +321,15 @@ export const lock = (kernel: Kernel, pid: number, fd: Fd): Done<undefined> | Err
     kernel: { ...kernel, locks: withEntry(kernel.locks, description.path, Number(key)) },
     value: undefined
   }
+}
+
+/** flock(2) with LOCK_UN: the lock goes, whoever else holds the open file description. */
+export const unlock = (kernel: Kernel, pid: number, fd: Fd): Done<undefined> | ErrnoName => {
+  const key = keyOf(kernel, pid, fd)
+  const description = describe(kernel, pid, fd)
+  if (key === undefined || description?._tag !== "File") return "EBADF"
+  if (kernel.locks.get(description.path) !== key) return { kernel, value: undefined }
+  return { kernel: { ...kernel, locks: withEntry(kernel.locks, description.path, undefined) }, value: undefined }
 }
 
 /** A process ends: its descriptors close, its children become init's. It stays a zombie until it is reaped. */

@@ -111,7 +111,8 @@ export const accept = (kernel: Kernel, pid: number, fd: Fd): Done<Fd> | ErrnoNam
   const key = SimulatedKernel.keyOf(kernel, pid, fd)
   const listener = key === undefined ? undefined : kernel.descriptions.get(key)
   if (key === undefined || listener === undefined) return "EBADF"
-  if (listener._tag !== "Listener") return listener._tag === "File" ? "ENOTSOCK" : "EINVAL"
+  if (listener._tag === "File") return "ENOTSOCK"
+  if (listener._tag !== "Listener") return listener._tag === "Datagram" ? "EOPNOTSUPP" : "EINVAL"
   const [first, ...waiting] = listener.waiting
   if (first === undefined) return "EAGAIN"
   const taken = SimulatedKernel.share(kernel, pid, first)
@@ -126,6 +127,9 @@ const streamAt = (kernel: Kernel, pid: number, fd: Fd): readonly [number, Stream
   if (found._tag === "Stream") return [key, found]
   return found._tag === "File" ? "ENOTSOCK" : "ENOTCONN"
 }
+
+const isUnixListener = (found: SimulatedKernel.Description | undefined): boolean =>
+  found?._tag === "Listener" && found.address._tag === "Unix"
 
 const size = (chunks: ReadonlyArray<Uint8Array>): number => chunks.reduce((sum, chunk) => sum + chunk.length, 0)
 
@@ -164,6 +168,8 @@ export const receive = (
   limit = Number.POSITIVE_INFINITY
 ): Done<Uint8Array> | ErrnoName => {
   const found = streamAt(kernel, pid, fd)
+  // recv(2) of a unix listener has an errno of its own.
+  if (found === "ENOTCONN" && isUnixListener(SimulatedKernel.describe(kernel, pid, fd))) return "EINVAL"
   if (typeof found === "string") return found
   const [key, stream] = found
   if (stream.received.length === 0 && kernel.descriptions.has(stream.peer)) return "EAGAIN"
