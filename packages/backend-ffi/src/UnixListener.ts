@@ -16,11 +16,12 @@
  */
 import { chmodSync, closeSync, constants, lstatSync, openSync, renameSync, type Stats, unlinkSync } from "node:fs"
 import { basename, dirname, join } from "node:path"
-import type { SocketErrorReason } from "@handoff/core/backend/Sockets"
+import type { PeerCredentials, SocketErrorReason } from "@handoff/core/backend/Sockets"
 import type { Fd } from "@handoff/core/Fd"
 import * as Result from "effect/Result"
+import { TEMPORARY_ENDING } from "./InheritedSocket.ts"
 import { errnoOf } from "./PathErrno.ts"
-import * as PeerCredentials from "./PeerCredentials.ts"
+import { ofPeer } from "./PeerCredentials.ts"
 import * as ProcNet from "./ProcNet.ts"
 import * as SocketAddress from "./SocketAddress.ts"
 import * as Calls from "./SocketCalls.ts"
@@ -50,6 +51,8 @@ const sameInode = (path: string, stats: Stats): boolean => {
   return now !== undefined && now.ino === stats.ino && now.dev === stats.dev
 }
 
+const fits = (path: string): boolean => Buffer.byteLength(path) <= SocketAddress.UNIX_PATH_LIMIT
+
 const randomEnding = (): string =>
   `.~${Math.floor(Math.random() * 36 ** 4)
     .toString(36)
@@ -67,30 +70,44 @@ const withSocket = <A>(
   return used
 }
 
-/** Who serves at the other end of a connected socket: the process that called listen(2), if it lives and we can see it. */
-const listenerProcess = (calls: Calls.SocketCalls, fd: Fd): ProcNet.Holder | undefined => {
-  const peer = PeerCredentials.ofPeer(calls, fd)
-  if (Result.isFailure(peer)) return undefined
-  const found = ProcNet.holder(peer.success.pid)
-  return found.command === "" ? undefined : found
-}
-
-const isNameOf = (path: string) => (name: string) => name === path || name.replace(/\.~[0-9a-z]{4}$/, "") === path
-
-/** Succeeds when nobody answers at a socket's path. A live listener sees one connection that ends at once. */
-const checkStale = (calls: Calls.SocketCalls, path: string): Result.Result<void, SocketErrorReason> => {
+/**
+ * Connects to a unix path for a moment: who called listen(2) there, where the kernel tells, or the call that failed. A live
+ * listener sees one connection that ends at once; `ECONNREFUSED` says that a socket is there and nobody listens.
+ */
+export const probe = (
+  calls: Calls.SocketCalls,
+  path: string
+): Result.Result<PeerCredentials | undefined, Calls.CallFailure> => {
+  if (!fits(path)) return Result.fail({ _tag: "CallFailed", call: "connect", errno: "ENAMETOOLONG" })
   const type = Calls.SOCK_STREAM | Calls.SOCK_NONBLOCK | Calls.SOCK_CLOEXEC
   const socket = calls.socket(SocketAddress.AF_UNIX, type)
   if (Result.isFailure(socket)) return Result.fail(socket.failure)
   const fd = socket.success
   const connected = calls.connect(fd, SocketAddress.encodeUnix(path))
-  const serving = Result.isSuccess(connected) ? listenerProcess(calls, fd) : undefined
+  const peer = Result.isSuccess(connected) ? ofPeer(calls, fd) : undefined
   closeSync(fd)
-  if (Result.isFailure(connected)) {
-    const errno = connected.failure.errno
+  if (Result.isFailure(connected)) return Result.fail(connected.failure)
+  return Result.succeed(peer !== undefined && Result.isSuccess(peer) ? peer.success : undefined)
+}
+
+/** The process of these credentials, if it lives and we can see it. */
+const processOf = ({ pid }: PeerCredentials): ProcNet.Holder | undefined => {
+  const found = ProcNet.holder(pid)
+  return found.command === "" ? undefined : found
+}
+
+const isNameOf = (path: string) => (name: string) => name === path || name.replace(TEMPORARY_ENDING, "") === path
+
+/** Succeeds when nobody answers at a socket's path. */
+const checkStale = (calls: Calls.SocketCalls, path: string): Result.Result<void, SocketErrorReason> => {
+  const probed = probe(calls, path)
+  if (Result.isFailure(probed)) {
+    const errno = probed.failure.errno
     if (errno === "ECONNREFUSED" || errno === "ENOENT") return Result.succeed(undefined)
-    if (errno !== "EAGAIN" && errno !== "EPROTOTYPE") return Result.fail(connected.failure)
+    if (errno !== "EAGAIN" && errno !== "EPROTOTYPE") return Result.fail(probed.failure)
   }
+  const listener = Result.isSuccess(probed) ? probed.success : undefined
+  const serving = listener === undefined ? undefined : processOf(listener)
   const found = serving ?? ProcNet.findHolder({ _tag: "Unix", path }, isNameOf(path))
   return Result.fail({ _tag: "AddressInUse", ...(found === undefined ? {} : { holder: found }) })
 }
@@ -104,8 +121,6 @@ const checkPath = (calls: Calls.SocketCalls, path: string): Result.Result<void, 
   if (!stats.success.isSocket()) return Result.fail({ _tag: "PathOccupied", what: "file" })
   return checkStale(calls, path)
 }
-
-const fits = (path: string): boolean => Buffer.byteLength(path) <= SocketAddress.UNIX_PATH_LIMIT
 
 /**
  * Binds to a temporary name in the path's directory. A path too long for an ending has its last part left out, and a

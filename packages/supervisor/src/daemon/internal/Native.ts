@@ -3,11 +3,9 @@
  *
  * Loaded only when there is a data directory: a daemon without one runs wherever Node does.
  */
-import { closeSync } from "node:fs"
 import * as InheritedSocket from "@handoff/backend-ffi/InheritedSocket"
 import * as Libc from "@handoff/backend-ffi/Libc"
 import { ofPeer } from "@handoff/backend-ffi/PeerCredentials"
-import * as SocketAddress from "@handoff/backend-ffi/SocketAddress"
 import * as Calls from "@handoff/backend-ffi/SocketCalls"
 import * as UnixListener from "@handoff/backend-ffi/UnixListener"
 import type { PeerCredentials, SocketErrorReason } from "@handoff/core/backend/Sockets"
@@ -48,28 +46,17 @@ export const peerOf = (fd: number): PeerCredentials | undefined => {
   return Result.isSuccess(peer) ? peer.success : undefined
 }
 
-type Visit = { readonly _tag: "Answered"; readonly pid: number | undefined } | { readonly _tag: "Refused" | "Unclear" }
-
-const visit = (path: string): Visit => {
-  if (Buffer.byteLength(path) > SocketAddress.UNIX_PATH_LIMIT) return { _tag: "Unclear" }
-  const type = Calls.SOCK_STREAM | Calls.SOCK_NONBLOCK | Calls.SOCK_CLOEXEC
-  const socket = calls().socket(SocketAddress.AF_UNIX, type)
-  if (Result.isFailure(socket)) return { _tag: "Unclear" }
-  const connected = calls().connect(socket.success, SocketAddress.encodeUnix(path))
-  const pid = Result.isSuccess(connected) ? peerOf(socket.success)?.pid : undefined
-  closeSync(socket.success)
-  if (Result.isSuccess(connected)) return { _tag: "Answered", pid }
-  return { _tag: connected.failure.errno === "ECONNREFUSED" ? "Refused" : "Unclear" }
-}
-
 /** The pid that listens at a unix socket's path; undefined when nobody answers, or its queue is full. */
 export const listenerAt = (path: string): number | undefined => {
-  const visited = visit(path)
-  return visited._tag === "Answered" ? visited.pid : undefined
+  const probed = UnixListener.probe(calls(), path)
+  return Result.isSuccess(probed) ? probed.success?.pid : undefined
 }
 
 /** Whether a unix socket's path is there and certainly nobody listens at it. */
-export const isDead = (path: string): boolean => visit(path)._tag === "Refused"
+export const isDead = (path: string): boolean => {
+  const probed = UnixListener.probe(calls(), path)
+  return Result.isFailure(probed) && probed.failure.errno === "ECONNREFUSED"
+}
 
 const describe = (reason: SocketErrorReason): string => {
   switch (reason._tag) {
