@@ -6,19 +6,14 @@ import { closeSync, constants, fdatasync, fsync, openSync, renameSync, rmSync, w
 import { dirname } from "node:path"
 import { promisify } from "node:util"
 import { FileError, Files } from "@handoff/core/backend/Files"
-import type { ErrnoName } from "@handoff/core/Errno"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { errnoOf } from "./PathErrno.ts"
 
 const FLAGS = {
   read: constants.O_RDONLY,
   append: constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT
 } as const
-
-const errnoOf = (error: unknown): ErrnoName => {
-  const code = (error as NodeJS.ErrnoException).code
-  return code?.startsWith("E") === true ? (code as ErrnoName) : "EIO"
-}
 
 const sync = promisify(fsync)
 const dataSync = promisify(fdatasync)
