@@ -43,7 +43,7 @@ const describe = (path: string, reason: AdminSocketReason): string => {
 }
 
 /** `sun_path` of unix(7) less its terminating NUL. */
-const MAX_PATH_BYTES = 107
+export const MAX_PATH_BYTES = 107
 const PROBE_MS = 2000
 
 const attempt = <A>(path: string, run: () => Promise<A>): Effect.Effect<A, AdminSocketError> =>

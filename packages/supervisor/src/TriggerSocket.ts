@@ -64,8 +64,6 @@ const LINE_TIMEOUT_MS = 10_000
 const MAX_LINE_BYTES = 4096
 const MAX_CLIENTS = 16
 const LINGER_MS = 1000
-/** `sun_path` of unix(7) less its terminating NUL. */
-const MAX_PATH_BYTES = 107
 const NIL_ID = "00000000-0000-0000-0000-000000000000"
 
 const attempt = <A>(path: string, run: () => Promise<A>): Effect.Effect<A, TriggerSocketError> =>
@@ -203,8 +201,9 @@ const checkPath = Effect.fnUntraced(function* (path: string) {
 const publish = Effect.fnUntraced(function* (server: Server, path: string) {
   const temporary = join(dirname(path), `.~${process.pid.toString(36)}`)
   const bytes = Math.max(Buffer.byteLength(path), Buffer.byteLength(temporary))
-  if (bytes > MAX_PATH_BYTES) {
-    return yield* new TriggerSocketError({ path, detail: `is ${bytes} bytes long, it may have ${MAX_PATH_BYTES}` })
+  const most = AdminSocket.MAX_PATH_BYTES
+  if (bytes > most) {
+    return yield* new TriggerSocketError({ path, detail: `is ${bytes} bytes long, it may have ${most}` })
   }
   yield* checkPath(path)
   yield* attempt(path, () => mkdir(dirname(path), { recursive: true }))

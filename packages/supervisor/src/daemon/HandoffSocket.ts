@@ -19,15 +19,13 @@
 import { chmodSync, lstatSync, readdirSync, renameSync, type Stats, unlinkSync } from "node:fs"
 import { createServer, type Server, type Socket } from "node:net"
 import { dirname, join, resolve } from "node:path"
+import { UNIX_PATH_LIMIT } from "@handoff/backend-ffi/SocketAddress"
 import { descriptorOf } from "../internal/NodeHandle.ts"
 import { DaemonError } from "./DaemonError.ts"
 import * as Native from "./internal/Native.ts"
 
 const BACKLOG = 64
 const MOST_HELD = 16
-
-/** Bytes of a unix socket's path without the NUL that ends it (unix(7)). */
-const MOST_PATH_BYTES = 107
 
 const statOf = (path: string): Stats | undefined => lstatSync(path, { throwIfNoEntry: false })
 
@@ -97,7 +95,7 @@ export class HandoffSocket {
     const temporary = join(dirname(path), randomName())
     const failed = (detail: string) => new DaemonError({ reason: { _tag: "HandoffSocketFailed", path, detail } })
     const bytes = Math.max(Buffer.byteLength(path), Buffer.byteLength(temporary))
-    if (bytes > MOST_PATH_BYTES) throw failed(`it takes ${bytes} bytes, a unix socket's path has ${MOST_PATH_BYTES}`)
+    if (bytes > UNIX_PATH_LIMIT) throw failed(`it takes ${bytes} bytes, a unix socket's path has ${UNIX_PATH_LIMIT}`)
     const server = createServer({ pauseOnConnect: true })
     removeDead(dirname(path))
     try {
