@@ -4,7 +4,8 @@
 import type { SwapRecord } from "@handoff/core/swap/Supervision"
 import { formatDuration, SwapError } from "./SupervisorError.ts"
 
-const evidence = {
+/** What made a generation count as ready. */
+export const evidence = {
   notified: "it sent READY=1",
   accepting: "it was seen accepting",
   settled: "it stayed alive",

@@ -6,13 +6,6 @@ import type { AdminLine } from "../AdminMessages.ts"
 import { formatDuration, formatFailure } from "../SupervisorError.ts"
 import * as SwapText from "../SwapText.ts"
 
-const evidence = {
-  notified: "it sent READY=1",
-  accepting: "it was seen accepting",
-  settled: "it stayed alive",
-  handoff: "it has the data"
-} as const
-
 /** An argument vector as one could type it. */
 export const formatCommand = (argv: ReadonlyArray<string>): string =>
   argv.map((text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`)).join(" ")
@@ -56,7 +49,7 @@ const generationText = (event: GenerationEvent): string => {
     case "GenerationLaunched":
       return `runs as process ${event.pid}`
     case "GenerationReady":
-      return `is ready after ${formatDuration(event.afterMs)} (${evidence[event.evidence]})`
+      return `is ready after ${formatDuration(event.afterMs)} (${SwapText.evidence[event.evidence]})`
     case "GenerationDraining":
       return `drains, for at most ${formatDuration(event.graceMs)}`
     case "GenerationRejected":
