@@ -39,6 +39,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { AbortAnswer, AdminLine, ErrorBody, SwapVerdict } from "./AdminMessages.ts"
 import * as AdminSocket from "./AdminSocket.ts"
+import { messageOf } from "./internal/ErrorText.ts"
 import * as Metrics from "./Metrics.ts"
 import { Supervisor, type SupervisorEvent, type SwapReport } from "./Supervisor.ts"
 import { formatRefusal, type SwapError } from "./SupervisorError.ts"
@@ -173,7 +174,7 @@ const readSwapBody = (text: string) => {
   try {
     parsed = JSON.parse(text)
   } catch (error) {
-    return { response: failure(400, "body", `is not JSON: ${error instanceof Error ? error.message : error}`) }
+    return { response: failure(400, "body", `is not JSON: ${messageOf(error)}`) }
   }
   const decoded = decodeBody(parsed)
   if (decoded._tag === "Failure") {

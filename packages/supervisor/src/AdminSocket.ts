@@ -13,6 +13,7 @@ import { dirname } from "node:path"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as AdminClient from "./AdminClient.ts"
+import { messageOf } from "./internal/ErrorText.ts"
 
 export type AdminSocketReason =
   | { readonly _tag: "InUse"; readonly pid: number | undefined }
@@ -52,7 +53,7 @@ const attempt = <A>(path: string, run: () => Promise<A>): Effect.Effect<A, Admin
     catch: (error) =>
       new AdminSocketError({
         path,
-        reason: { _tag: "CallFailed", detail: error instanceof Error ? error.message : String(error) }
+        reason: { _tag: "CallFailed", detail: messageOf(error) }
       })
   })
 

@@ -36,6 +36,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as AdminSocket from "./AdminSocket.ts"
+import { messageOf } from "./internal/ErrorText.ts"
 import { descriptorOf } from "./internal/NodeHandle.ts"
 import { Supervisor, type SwapReport } from "./Supervisor.ts"
 import { formatFailure, type SwapError } from "./SupervisorError.ts"
@@ -69,7 +70,7 @@ const NIL_ID = "00000000-0000-0000-0000-000000000000"
 const attempt = <A>(path: string, run: () => Promise<A>): Effect.Effect<A, TriggerSocketError> =>
   Effect.tryPromise({
     try: run,
-    catch: (error) => new TriggerSocketError({ path, detail: error instanceof Error ? error.message : String(error) })
+    catch: (error) => new TriggerSocketError({ path, detail: messageOf(error) })
   })
 
 /** Text as Rust's `{:?}` shows it, which is how the reference prints a reason. */

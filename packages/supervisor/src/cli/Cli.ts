@@ -10,6 +10,7 @@ import * as GlobalFlag from "effect/cli/GlobalFlag"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import { messageOf } from "../internal/ErrorText.ts"
 import { VERSION } from "../Version.ts"
 import { abort } from "./AbortCommand.ts"
 import { Code, CommandExit } from "./CommandExit.ts"
@@ -45,7 +46,7 @@ const codeOf = (error: unknown, json: boolean): number => {
   }
   // The presenter has shown what is wrong.
   if (error instanceof Object && "_tag" in error && error._tag === "ShowHelp") return Code.usage
-  complain(error instanceof Error ? error.message : String(error))
+  complain(messageOf(error))
   return Code.failed
 }
 

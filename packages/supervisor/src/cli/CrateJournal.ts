@@ -9,6 +9,7 @@
 import { readFileSync, renameSync } from "node:fs"
 import * as CrateJournal from "@handoff/core/protocol/CrateJournal"
 import * as Result from "effect/Result"
+import { messageOf } from "../internal/ErrorText.ts"
 
 const describe = (bytes: Uint8Array): string => {
   const read = CrateJournal.decode(bytes)
@@ -28,6 +29,6 @@ export const setAside = (path: string): string | undefined => {
     return `journal ${path}: ${what}; set aside as ${path}.old`
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined
-    return `journal ${path}: ${error instanceof Error ? error.message : String(error)}; left as it is`
+    return `journal ${path}: ${messageOf(error)}; left as it is`
   }
 }

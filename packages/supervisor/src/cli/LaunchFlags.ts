@@ -9,6 +9,7 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { Config } from "../Config.ts"
+import { messageOf } from "../internal/ErrorText.ts"
 import type { Options } from "../Supervisor.ts"
 import type * as Trigger from "../TriggerSocket.ts"
 import { Code, CommandExit, usage } from "./CommandExit.ts"
@@ -124,7 +125,7 @@ const readConfig = Effect.fnUntraced(function* (path: string) {
   const { parse } = yield* Effect.promise(() => import("../Config.ts"))
   const text = yield* Effect.try({
     try: () => readFileSync(path, "utf8"),
-    catch: (error) => fail(error instanceof Error ? error.message : String(error))
+    catch: (error) => fail(messageOf(error))
   })
   return yield* Effect.mapError(Effect.fromResult(parse(text)), (error) => fail(error.message))
 })

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as AdminClient from "../AdminClient.ts"
+import { messageOf } from "../internal/ErrorText.ts"
 import { Code, CommandExit } from "./CommandExit.ts"
 import * as OptionText from "./OptionText.ts"
 import * as StateDirectory from "./StateDirectory.ts"
@@ -16,7 +17,7 @@ export const parsed = <A>(name: string, parse: (text: string) => Result.Result<A
   Flag.mapTryCatch(
     Flag.String(name),
     (text) => Result.getOrThrowWith(parse(text), (message) => new Error(message)),
-    (error) => (error instanceof Error ? error.message : String(error))
+    messageOf
   )
 
 const shared = {

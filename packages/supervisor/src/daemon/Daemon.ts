@@ -12,6 +12,7 @@
  * gives the word), and lets it stop only while no handoff runs.
  */
 import type { Server } from "node:net"
+import { messageOf } from "../internal/ErrorText.ts"
 import { DaemonError, type DaemonErrorReason } from "./DaemonError.ts"
 import type { Inheritance } from "./Inheritance.ts"
 import type { Servers } from "./Servers.ts"
@@ -70,7 +71,7 @@ export interface Serving {
 const failure = (reason: DaemonErrorReason) => new DaemonError({ reason })
 
 const warn = (what: string, error: unknown): void =>
-  process.emitWarning(`${what}: ${error instanceof Error ? error.message : String(error)}`, "HandoffWarning")
+  process.emitWarning(`${what}: ${messageOf(error)}`, "HandoffWarning")
 
 /** How often it is said what is waited for before anything is accepted: the process would wait in silence. */
 const SILENCE_MS = 5_000

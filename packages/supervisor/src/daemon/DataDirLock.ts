@@ -15,6 +15,7 @@ import { join } from "node:path"
 import * as Flock from "@handoff/backend-ffi/Flock"
 import * as DataLock from "@handoff/core/protocol/DataLock"
 import * as Result from "effect/Result"
+import { messageOf } from "../internal/ErrorText.ts"
 import { DaemonError } from "./DaemonError.ts"
 
 const PID_FILE = ".handoff.pidfile"
@@ -71,8 +72,6 @@ const readPid = (directory: string): number | undefined => {
   }
 }
 
-const detailOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
-
 /** One process's hold on a data directory, taken and given back as often as handoffs ask for it. */
 export class DataDirLock {
   readonly dataDir: string
@@ -94,7 +93,7 @@ export class DataDirLock {
     try {
       mkdirSync(dataDir, { recursive: true })
     } catch (error) {
-      return failed(detailOf(error))
+      return failed(messageOf(error))
     }
     const taken = Flock.tryLock(join(dataDir, DataLock.FILE_NAME))
     if (Result.isFailure(taken)) {
@@ -107,7 +106,7 @@ export class DataDirLock {
       writePid(dataDir)
     } catch (error) {
       Flock.unlock(taken.success)
-      return failed(detailOf(error))
+      return failed(messageOf(error))
     }
     this.#lock = taken.success
     return undefined

@@ -20,6 +20,7 @@ import { chmodSync, lstatSync, readdirSync, renameSync, type Stats, unlinkSync }
 import { createServer, type Server, type Socket } from "node:net"
 import { dirname, join, resolve } from "node:path"
 import { UNIX_PATH_LIMIT } from "@handoff/backend-ffi/SocketAddress"
+import { messageOf } from "../internal/ErrorText.ts"
 import { descriptorOf } from "../internal/NodeHandle.ts"
 import { DaemonError } from "./DaemonError.ts"
 import * as Native from "./internal/Native.ts"
@@ -105,7 +106,7 @@ export class HandoffSocket {
       return new HandoffSocket(path, temporary, server)
     } catch (error) {
       server.close()
-      throw failed(error instanceof Error ? error.message : String(error))
+      throw failed(messageOf(error))
     }
   }
 
@@ -117,7 +118,7 @@ export class HandoffSocket {
       checkPlace(path)
       renameSync(this.#temporary, path)
     } catch (error) {
-      throw failed(error instanceof Error ? error.message : String(error))
+      throw failed(messageOf(error))
     }
   }
 

@@ -9,6 +9,7 @@
  *   back takes longer than the grace again, the process ends by force, and the lock with it.
  */
 import { join, resolve } from "node:path"
+import { messageOf } from "../../internal/ErrorText.ts"
 import { GRACE_MS, IDLE_GRACE_MS, type Ownership, type Serving } from "../Daemon.ts"
 import { DaemonError } from "../DaemonError.ts"
 import { DataDirLock } from "../DataDirLock.ts"
@@ -34,8 +35,6 @@ export interface Surroundings {
   /** This process cannot go on, and nothing of it may: ends it. */
   readonly abandon: (why: string) => never
 }
-
-const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
 const warn = (text: string): void => process.emitWarning(text, "HandoffWarning")
 
@@ -118,7 +117,7 @@ export class DataOwnership implements Ownership {
         await this.#close()
       } catch (error) {
         process.exitCode = 1
-        warn(`close failed: ${textOf(error)}`)
+        warn(`close failed: ${messageOf(error)}`)
       }
     }
     this.#lock.release()
@@ -134,7 +133,7 @@ export class DataOwnership implements Ownership {
     } catch (cause) {
       this.#lock.release()
       if (cause instanceof DaemonError) throw cause
-      const reason = { _tag: "OpenFailed", dataDir: this.#dataDir, detail: textOf(cause), cause } as const
+      const reason = { _tag: "OpenFailed", dataDir: this.#dataDir, detail: messageOf(cause), cause } as const
       throw new DaemonError({ reason })
     }
   }
@@ -212,7 +211,7 @@ export class DataOwnership implements Ownership {
     try {
       return this.#options.snapshot?.()
     } catch (error) {
-      warn(`snapshot failed: ${textOf(error)}`)
+      warn(`snapshot failed: ${messageOf(error)}`)
       return { revisions: [], healthy: false }
     }
   }
@@ -250,7 +249,7 @@ export class DataOwnership implements Ownership {
     if (resume !== undefined) await resume(context)
     else if (context.state !== "open") await open(context)
     this.#state = "open"
-    await this.#socket?.reclaim().catch((error: unknown) => warn(textOf(error)))
+    await this.#socket?.reclaim().catch((error: unknown) => warn(messageOf(error)))
     await this.#surroundings.servers.resume()
   }
 
@@ -258,7 +257,7 @@ export class DataOwnership implements Ownership {
     this.#lock.release()
     this.#socket?.abandon()
     this.#surroundings.servers.abandon()
-    const failure = `the state in ${this.#dataDir} could not be opened again after a handoff failed: ${textOf(error)}`
+    const failure = `the state in ${this.#dataDir} could not be opened again after a handoff failed: ${messageOf(error)}`
     this.#surroundings.finished(why === "resume-failed" || status !== 0 ? failure : undefined)
   }
 }

@@ -6,6 +6,7 @@ import type { Socket } from "node:net"
 import * as Machine from "@handoff/core/protocol/Incumbent"
 import { FINGERPRINT_BYTES, type Message } from "@handoff/core/protocol/Message"
 import * as Violation from "@handoff/core/protocol/Violation"
+import { messageOf } from "../../internal/ErrorText.ts"
 import type { Sealed } from "../DataOptions.ts"
 import type { Incumbent, IncumbentOptions } from "../Incumbent.ts"
 import { Channel } from "./Channel.ts"
@@ -18,8 +19,7 @@ const MOST_ERROR_TEXT = 4_000
 
 const now = (): number => Date.now()
 
-const textOf = (error: unknown): string =>
-  (error instanceof Error ? error.message : String(error)).slice(0, MOST_ERROR_TEXT)
+const textOf = (error: unknown): string => messageOf(error).slice(0, MOST_ERROR_TEXT)
 
 const warn = (text: string): void => process.emitWarning(`handoff: ${text}`, "HandoffWarning")
 

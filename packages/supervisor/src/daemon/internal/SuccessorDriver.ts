@@ -5,6 +5,7 @@
 import { Socket } from "node:net"
 import * as Machine from "@handoff/core/protocol/Successor"
 import * as Violation from "@handoff/core/protocol/Violation"
+import { messageOf } from "../../internal/ErrorText.ts"
 import { DaemonError } from "../DaemonError.ts"
 import { DataDirLock } from "../DataDirLock.ts"
 import { HandoffSocket } from "../HandoffSocket.ts"
@@ -24,8 +25,6 @@ export interface SuccessorOptions {
 type Asked = "Begin" | "TakeListeners" | "Open" | "Accept"
 
 const now = (): number => Date.now()
-
-const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
 const warn = (text: string): void => process.emitWarning(`handoff: ${text}`, "HandoffWarning")
 
@@ -117,7 +116,7 @@ export class SuccessorDriver {
 
   /** Why a step of the program failed, for the message at the end. */
   explain(error: unknown): void {
-    this.#detail = textOf(error)
+    this.#detail = messageOf(error)
   }
 
   async open(open: (signal: AbortSignal) => unknown, close: () => unknown): Promise<void> {
@@ -223,7 +222,7 @@ export class SuccessorDriver {
     try {
       await this.#close()
     } catch (error) {
-      warn(`the state could not be closed: ${textOf(error)}`)
+      warn(`the state could not be closed: ${messageOf(error)}`)
     }
     this.report({ _tag: "Closed", at: now() })
   }
@@ -233,7 +232,7 @@ export class SuccessorDriver {
     try {
       this.socket.publish()
     } catch (error) {
-      warn(textOf(error))
+      warn(messageOf(error))
       return this.report({ _tag: "PublishFailed", at: now() })
     }
     this.#observe("n-after-publish")
