@@ -128,6 +128,7 @@ export const rename = (kernel: Kernel, pid: number, from: string, to: string): D
   const node = kernel.files.get(source)
   if (node === undefined) return "ENOENT"
   if (source === target) return { kernel, value: undefined }
+  if (source.startsWith(`${target}/`)) return "ENOTEMPTY"
   const refused = refusal(kernel, owner, source, 3) ?? refusal(kernel, owner, target, 3)
   if (refused !== undefined) return refused
   if (node._tag === "Directory" || kernel.files.get(target)?._tag === "Directory") return "EISDIR"

@@ -9,7 +9,8 @@
  * const fd = yield* simulation.call((kernel) => SimulatedStreams.accept(kernel, daemon, 3))
  * const channel = yield* simulation.channelsOf(daemon).open(fd)
  *
- * Limits: no abstract names, no half-closed connections, no ECONNRESET for bytes that were left unread.
+ * Limits: no abstract names, no half-closed connections; no ECONNRESET where bytes were left unread or a connection was
+ * never accepted, only the end of the stream that follows it.
  */
 import type { Address } from "../Address.ts"
 import type { PeerCredentials } from "../backend/Sockets.ts"
@@ -128,8 +129,11 @@ const streamAt = (kernel: Kernel, pid: number, fd: Fd): readonly [number, Stream
   return found._tag === "File" ? "ENOTSOCK" : "ENOTCONN"
 }
 
-const isUnixListener = (found: SimulatedKernel.Description | undefined): boolean =>
-  found?._tag === "Listener" && found.address._tag === "Unix"
+/** What recv(2) gives for a socket that is no stream; datagrams are not modelled here, so none is there. */
+const unreceivable = (found: SimulatedKernel.Description | undefined): ErrnoName => {
+  if (found?._tag === "Datagram") return "EAGAIN"
+  return found?._tag === "Listener" && found.address._tag === "Unix" ? "EINVAL" : "ENOTCONN"
+}
 
 const size = (chunks: ReadonlyArray<Uint8Array>): number => chunks.reduce((sum, chunk) => sum + chunk.length, 0)
 
@@ -168,8 +172,7 @@ export const receive = (
   limit = Number.POSITIVE_INFINITY
 ): Done<Uint8Array> | ErrnoName => {
   const found = streamAt(kernel, pid, fd)
-  // recv(2) of a unix listener has an errno of its own.
-  if (found === "ENOTCONN" && isUnixListener(SimulatedKernel.describe(kernel, pid, fd))) return "EINVAL"
+  if (found === "ENOTCONN") return unreceivable(SimulatedKernel.describe(kernel, pid, fd))
   if (typeof found === "string") return found
   const [key, stream] = found
   if (stream.received.length === 0 && kernel.descriptions.has(stream.peer)) return "EAGAIN"

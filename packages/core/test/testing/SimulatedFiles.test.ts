@@ -162,6 +162,7 @@ describe("rename and unlink", () => {
     ["below a program", renamed("/tmp/old", "/fixed/program/x"), "ENOTDIR"],
     ["from below a file", renamed("/fixed/text/x", "/tmp/x"), "ENOTDIR"],
     ["over a directory", renamed("/tmp/old", "/tmp/other"), "EISDIR"],
+    ["over a directory above it", renamed("/tmp/old", "/tmp", USER), "ENOTEMPTY"],
     ["out of another's directory", renamed("/fixed/text", "/tmp/x", USER), "EACCES"],
     ["into another's directory", renamed("/tmp/old", "/fixed/x", USER), "EACCES"],
     ["a missing file of another's directory", renamed("/fixed/none", "/tmp/x", USER), "ENOENT"],
