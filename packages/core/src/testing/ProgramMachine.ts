@@ -13,6 +13,7 @@ import * as ListenEnvironment from "../ListenEnvironment.ts"
 import * as Signal from "../Signal.ts"
 import * as FileTree from "./FileTree.ts"
 import type { Action, Program, Timed } from "./Program.ts"
+import * as SimulatedFiles from "./SimulatedFiles.ts"
 import type { Kernel } from "./SimulatedKernel.ts"
 import * as SimulatedKernel from "./SimulatedKernel.ts"
 import * as SimulatedProcess from "./SimulatedProcess.ts"
@@ -156,12 +157,10 @@ const write = (
   fd: number,
   text: string
 ): ProgramMachine => {
-  const description = SimulatedKernel.describe(machine.kernel, one.pid, fd)
   const output = (machine.lives.get(one.pid)?.output ?? "") + text
   const next = withLife(machine, one.pid, { output })
-  if (description?._tag !== "File" || description.access !== "append") return next
-  const files = FileTree.append(next.kernel.files, description.path, text)
-  return { ...next, kernel: { ...next.kernel, files } }
+  const written = SimulatedFiles.write(next.kernel, one.pid, fd, text)
+  return typeof written === "string" ? next : { ...next, kernel: written.kernel }
 }
 
 const fork = (

@@ -23,9 +23,11 @@ import {
   type SocketFacts,
   Sockets
 } from "../backend/Sockets.ts"
+import type { ErrnoName } from "../Errno.ts"
 import type { Fd } from "../Fd.ts"
 import * as FileTree from "./FileTree.ts"
 import * as SimulatedChannels from "./SimulatedChannels.ts"
+import * as SimulatedFiles from "./SimulatedFiles.ts"
 import type { Kernel } from "./SimulatedKernel.ts"
 import * as SimulatedKernel from "./SimulatedKernel.ts"
 import * as SimulatedProcesses from "./SimulatedProcesses.ts"
@@ -177,20 +179,39 @@ const makeSockets = (driver: SimulationDriver) => {
   })
 }
 
-const makeFiles = (driver: SimulationDriver) =>
-  Files.of({
-    open: Effect.fnUntraced(function* (path, how) {
-      const fd = yield* driver.call((kernel) => SimulatedKernel.open(kernel, driver.self, path, how))
-      if (typeof fd === "string") return yield* new FileError({ path, errno: fd })
-      yield* closing(driver, fd)
-      return fd
-    }),
-    replace: (path, text) =>
-      driver.use((machine) => {
-        const files = FileTree.add(machine.kernel.files, { [path]: FileTree.file(text, 0o600) })
-        return { machine: { ...machine, kernel: { ...machine.kernel, files } }, value: undefined }
-      })
+const makeFiles = (driver: SimulationDriver) => {
+  const { self } = driver
+  const open = Effect.fnUntraced(function* (path: string, how: "read" | "append" | "truncate") {
+    const fd = yield* driver.call((kernel) => SimulatedKernel.open(kernel, self, path, how))
+    if (typeof fd === "string") return yield* Effect.fail(fd)
+    yield* closing(driver, fd)
+    return fd
   })
+  const call = <A>(f: (kernel: Kernel) => SimulatedKernel.Done<A> | ErrnoName): Effect.Effect<void, ErrnoName> =>
+    Effect.flatMap(driver.call(f), (done) => (typeof done === "string" ? Effect.fail(done as ErrnoName) : Effect.void))
+  const sync = (fd: Fd) => call((kernel) => SimulatedFiles.sync(kernel, self, fd))
+  /** The calls of the real one, in its order. */
+  const replace = Effect.fnUntraced(function* (path: string, text: string) {
+    const temporary = `${path}.new`
+    const remove = () => driver.call((kernel) => SimulatedFiles.unlink(kernel, self, temporary))
+    const fill = (fd: Fd) =>
+      Effect.andThen(
+        call((kernel) => SimulatedFiles.write(kernel, self, fd, text)),
+        sync(fd)
+      ).pipe(Effect.onError(remove))
+    yield* Effect.scoped(Effect.flatMap(open(temporary, "truncate"), fill))
+    yield* Effect.onError(
+      call((kernel) => SimulatedFiles.rename(kernel, self, temporary, path)),
+      remove
+    )
+    yield* Effect.scoped(Effect.flatMap(open(FileTree.parentOf(path), "read"), sync))
+  })
+  return Files.of({
+    open: (path, how) => Effect.mapError(open(path, how), (errno) => new FileError({ path, errno })),
+    replace: (path, text) =>
+      Effect.mapError(Effect.uninterruptible(replace(path, text)), (errno) => new FileError({ path, errno }))
+  })
+}
 
 const makeNotifications = (driver: SimulationDriver) =>
   Notifications.of({

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
+import { Files } from "@handoff/core/backend/Files"
 import { Launcher } from "@handoff/core/backend/Launcher"
 import { Locks } from "@handoff/core/backend/Locks"
 import { Notifications } from "@handoff/core/backend/Notifications"
@@ -9,6 +10,8 @@ import * as Placement from "@handoff/core/Placement"
 import * as FileTree from "@handoff/core/testing/FileTree"
 import * as Program from "@handoff/core/testing/Program"
 import * as SimulatedBackend from "@handoff/core/testing/SimulatedBackend"
+import * as SimulatedFiles from "@handoff/core/testing/SimulatedFiles"
+import * as SimulatedKernel from "@handoff/core/testing/SimulatedKernel"
 import { Simulation } from "@handoff/core/testing/Simulation"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -188,6 +191,51 @@ describe("SimulatedBackend", () => {
       yield* TestClock.adjust(20)
       yield* child.exit
       expect(yield* files.readFileString("/dev/null")).toBe("no config\ngiving up\n")
+    }).pipe(Effect.provide(backend))
+  )
+
+  it.effect("a file that was replaced is there after a power cut, one that was only written is not", () =>
+    Effect.gen(function* () {
+      const fileSystem = yield* FileSystem.FileSystem
+      yield* Files.use((files) => files.replace("/data/state", "new"))
+      yield* fileSystem.writeFileString("/data/log", "lines")
+      const cut = SimulatedFiles.powerCut((yield* (yield* Simulation).machine).kernel)
+      expect(cut.files.get("/data/state")).toMatchObject({ content: "new", mode: 0o600 })
+      expect([...cut.files.keys()].filter((path) => path.startsWith("/data/"))).toEqual(["/data/state"])
+    }).pipe(Effect.provide(backend))
+  )
+
+  it.effect("a replacement without a free descriptor fails, and is not begun", () =>
+    Effect.gen(function* () {
+      const { self, update, machine } = yield* Simulation
+      const files = yield* Files
+      yield* files.replace("/data/state", "old")
+      yield* update((kernel) => {
+        const one = kernel.processes.get(self)
+        if (one === undefined) throw new Error("the simulation has lost its own process")
+        return SimulatedKernel.withProcess(kernel, { ...one, table: { ...one.table, limit: 3 } })
+      })
+      expect(yield* Effect.flip(files.replace("/data/state", "new"))).toMatchObject({ errno: "EMFILE" })
+      const { kernel } = yield* machine
+      expect(kernel.files.get("/data/state")).toMatchObject({ content: "old" })
+      expect(kernel.files.has("/data/state.new")).toBe(false)
+    }).pipe(Effect.provide(backend))
+  )
+
+  it.effect("FileSystem gives the errors of the kernel's calls", () =>
+    Effect.gen(function* () {
+      const files = yield* FileSystem.FileSystem
+      const tagOf = <A>(effect: Effect.Effect<A, { readonly reason: { readonly _tag: string } }>) =>
+        Effect.map(Effect.flip(effect), ({ reason }) => reason._tag)
+      expect(yield* tagOf(files.writeFileString("/missing/file", ""))).toBe("NotFound")
+      expect(yield* tagOf(files.writeFileString("/data", ""))).toBe("BadResource")
+      expect(yield* tagOf(files.rename("/data/none", "/data/some"))).toBe("NotFound")
+      expect(yield* tagOf(files.remove("/data"))).toBe("BadResource")
+      yield* files.writeFileString("/data/one", "one")
+      yield* files.rename("/data/one", "/data/two")
+      expect(yield* files.readFileString("/data/two")).toBe("one")
+      yield* files.remove("/data", { recursive: true })
+      expect([yield* files.exists("/data/two"), yield* files.exists("/data")]).toEqual([false, false])
     }).pipe(Effect.provide(backend))
   )
 })

@@ -74,6 +74,16 @@ const harness = Layer.effect(
           Effect.forEach(Array.from({ length: count }), (_, index) => openFile(`${directory}/file-${index}`))
         ),
       temporaryDirectory,
+      contents: (directory) =>
+        Effect.map(simulation.machine, ({ kernel }) =>
+          Object.fromEntries(
+            [...kernel.files].flatMap(([path, node]) =>
+              node._tag === "File" && FileTree.parentOf(path) === directory
+                ? [[path.slice(directory.length + 1), { text: node.content, mode: node.mode }]]
+                : []
+            )
+          )
+        ),
       self: Effect.map(simulation.machine, ({ kernel }) => {
         const self = kernel.processes.get(simulation.self)
         if (self === undefined) throw new Error("the simulation has lost its own process")

@@ -50,6 +50,10 @@ export class Harness extends Context.Service<
     ) => Effect.Effect<ReadonlyArray<{ readonly fd: Fd; readonly name: string }>, never, Scope.Scope>
     /** A short absolute path, searchable by everyone. */
     readonly temporaryDirectory: Effect.Effect<string, never, Scope.Scope>
+    /** The files right in a directory: their text and permission bits by name. */
+    readonly contents: (
+      directory: string
+    ) => Effect.Effect<Readonly<Record<string, { readonly text: string; readonly mode: number }>>>
     /** The process that uses the backend. `descriptors` and `children` are counts, zombies included. */
     readonly self: Effect.Effect<{
       readonly pid: number

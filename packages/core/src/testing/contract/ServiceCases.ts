@@ -173,6 +173,42 @@ export const fileCases: ReadonlyArray<ContractCase<Files>> = [
       yield* same("descriptors", (yield* harness.self).descriptors, before.descriptors)
       return undefined
     })
+  ),
+  contractCase(
+    "a replacement is the whole file, for its owner alone, and nothing else is left of it",
+    Effect.gen(function* () {
+      const files = yield* Files
+      const harness = yield* Harness
+      const directory = yield* harness.temporaryDirectory
+      const before = yield* harness.self
+      for (const text of ["a first, longer text", "a second", "", "ü"]) {
+        yield* files.replace(`${directory}/state`, text)
+        yield* same("contents", yield* harness.contents(directory), { state: { text, mode: 0o600 } })
+      }
+      yield* same("descriptors", (yield* harness.self).descriptors, before.descriptors)
+      return undefined
+    })
+  ),
+  contractCase(
+    "a replacement that fails leaves what was there, and no temporary file",
+    Effect.gen(function* () {
+      const files = yield* Files
+      const harness = yield* Harness
+      const directory = yield* harness.temporaryDirectory
+      const before = yield* harness.self
+      const missing = yield* refused("replacing in no directory", files.replace(`${directory}/missing/state`, "x"))
+      yield* same("error", [missing.path, missing.errno], [`${directory}/missing/state`, "ENOENT"])
+      yield* files.replace(`${directory}/state`, "old")
+      const below = yield* refused("replacing below a file", files.replace(`${directory}/state/below`, "x"))
+      yield* same("errno", below.errno, "ENOTDIR")
+      const occupied = yield* harness.temporaryDirectory
+      const over = yield* refused("replacing a directory", files.replace(occupied, "x"))
+      yield* holds(`the errno is ${over.errno}`, over.errno === "EISDIR")
+      yield* refused("reading a temporary file", Effect.scoped(files.open(`${occupied}.new`, "read")))
+      yield* same("contents", yield* harness.contents(directory), { state: { text: "old", mode: 0o600 } })
+      yield* same("descriptors", (yield* harness.self).descriptors, before.descriptors)
+      return undefined
+    })
   )
 ]
 

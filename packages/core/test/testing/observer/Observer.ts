@@ -4,7 +4,17 @@
  * Reports go into files that exist before the launch and that anybody may write: a child may have become another user.
  */
 import { execFileSync } from "node:child_process"
-import { chmodSync, closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import {
+  chmodSync,
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -123,6 +133,15 @@ export const harness = (observer: Observer): Layer.Layer<BackendContract.Harness
     }),
     openFiles,
     temporaryDirectory: scopedDirectory,
+    contents: (directory) =>
+      Effect.sync(() =>
+        Object.fromEntries(
+          readdirSync(directory).map((name) => {
+            const path = join(directory, name)
+            return [name, { text: readFileSync(path, "utf8"), mode: statSync(path).mode & 0o777 }]
+          })
+        )
+      ),
     self: Effect.sync(() => ({
       pid: process.pid,
       uid: process.getuid?.() ?? -1,
