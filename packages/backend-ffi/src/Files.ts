@@ -20,12 +20,13 @@ const dataSync = promisify(fdatasync)
 
 /**
  * Only what waits for the disk goes through the thread pool: the rest takes microseconds, and a hop to a thread and back
- * a tenth of a millisecond. The writes of one process to one path follow each other, so the temporary name is its own.
+ * a tenth of a millisecond. The temporary name is the same each time: what a process left behind that was killed here is
+ * overwritten by the next replacement, whichever process makes it.
  */
 const replace = async (path: string, text: string): Promise<void> => {
-  const temporary = `${path}.${process.pid}.new`
+  const temporary = `${path}.new`
+  const file = openSync(temporary, "w", 0o600)
   try {
-    const file = openSync(temporary, "w", 0o600)
     try {
       writeFileSync(file, text)
       await dataSync(file)
@@ -54,9 +55,12 @@ export const layer: Layer.Layer<Files> = Layer.succeed(Files, {
       }),
       (fd) => Effect.sync(() => closeSync(fd))
     ),
+  // An interrupted replacement would go on in the thread pool and meet the next one of its path.
   replace: (path, text) =>
-    Effect.tryPromise({
-      try: () => replace(path, text),
-      catch: (error) => new FileError({ path, errno: errnoOf(error) })
-    })
+    Effect.uninterruptible(
+      Effect.tryPromise({
+        try: () => replace(path, text),
+        catch: (error) => new FileError({ path, errno: errnoOf(error) })
+      })
+    )
 })

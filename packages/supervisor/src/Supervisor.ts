@@ -228,8 +228,8 @@ const prepareDirectory = Effect.fnUntraced(function* (wanted: string | undefined
   )
 })
 
-/** Notify sockets, which nobody could bind over, and a document that was being written. */
-const LEFTOVER = /^(notify-\d+\.sock|state\.json\.\d+\.new)$/
+/** Notify sockets, which nobody could bind over. A document that was being written is overwritten by the next one. */
+const LEFTOVER = /^notify-\d+\.sock$/
 
 /** Removes what a supervisor that was killed left behind. Only for who holds the directory's lock. */
 const removeLeftovers = Effect.fnUntraced(

@@ -27,6 +27,9 @@ export class Files extends Context.Service<
      * Makes `text` the content of the file, mode 0600, at once and for good: whoever reads sees the old content or the
      * new one, and after success a power cut does not take it back (the file and its directory are synced). A failure
      * leaves the old content, and no temporary file.
+     *
+     * The temporary file is `path` with `.new` at its end. One that a killed process left is overwritten, so one process
+     * replaces a path at a time, one replacement after the other: who else might must be kept out by a lock.
      */
     readonly replace: (path: string, text: string) => Effect.Effect<void, FileError>
   }

@@ -1,5 +1,6 @@
 /** What the services besides the launcher must do. */
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import { Executables } from "../../backend/Executables.ts"
 import { Files } from "../../backend/Files.ts"
 import { Launcher } from "../../backend/Launcher.ts"
@@ -186,6 +187,31 @@ export const fileCases: ReadonlyArray<ContractCase<Files>> = [
         yield* same("contents", yield* harness.contents(directory), { state: { text, mode: 0o600 } })
       }
       yield* same("descriptors", (yield* harness.self).descriptors, before.descriptors)
+      return undefined
+    })
+  ),
+  contractCase(
+    "a temporary file that a killed process left is overwritten, and nothing of it is left",
+    Effect.gen(function* () {
+      const files = yield* Files
+      const harness = yield* Harness
+      const directory = yield* harness.temporaryDirectory
+      yield* files.replace(`${directory}/state`, "old")
+      yield* files.replace(`${directory}/state.new`, "a replacement that was longer, and was cut off")
+      yield* files.replace(`${directory}/state`, "new")
+      yield* same("contents", yield* harness.contents(directory), { state: { text: "new", mode: 0o600 } })
+      return undefined
+    })
+  ),
+  contractCase(
+    "a replacement that was begun is over when its interruption is: it can't meet the next one",
+    Effect.gen(function* () {
+      const files = yield* Files
+      const harness = yield* Harness
+      const directory = yield* harness.temporaryDirectory
+      const replacing = yield* Effect.forkChild(files.replace(`${directory}/state`, "new"), { startImmediately: true })
+      yield* Fiber.interrupt(replacing)
+      yield* same("contents", yield* harness.contents(directory), { state: { text: "new", mode: 0o600 } })
       return undefined
     })
   ),
