@@ -1,13 +1,15 @@
 /**
  * Programs running on a simulated kernel, as one value: {@link Program}s become lives with actions that are still to come.
  *
+ * What a program does about a signal is a disposition of its process, and what was sent to that waits in the kernel: a
+ * test may change the kernel as it likes, the programs follow.
+ *
  * Time is an argument, in milliseconds. {@link advance} carries out everything that is due, in order of time and then of
  * pid; {@link nextDue} says when to call it again. What leaves the machine is in `datagrams`, for the caller to take.
  */
 
 import * as Result from "effect/Result"
 import type { Address } from "../Address.ts"
-import type { ExitStatus } from "../backend/Launcher.ts"
 import type { Notification } from "../backend/Notifications.ts"
 import * as ListenEnvironment from "../ListenEnvironment.ts"
 import * as Signal from "../Signal.ts"
@@ -16,7 +18,7 @@ import type { Action, Program, Timed } from "./Program.ts"
 import * as SimulatedFiles from "./SimulatedFiles.ts"
 import type { Kernel } from "./SimulatedKernel.ts"
 import * as SimulatedKernel from "./SimulatedKernel.ts"
-import * as SimulatedProcess from "./SimulatedProcess.ts"
+import type { SimulatedProcess } from "./SimulatedProcess.ts"
 
 /** What a process is doing. It is kept after the end, for its output. */
 export interface Life {
@@ -28,8 +30,6 @@ export interface Life {
   readonly connections: ReadonlyMap<number, number>
   /** Everything it wrote to any descriptor. */
   readonly output: string
-  /** Signals that came while it was stopped. */
-  readonly waiting: ReadonlyArray<Signal.SignalName>
 }
 
 export interface Datagram {
@@ -55,78 +55,65 @@ const withLife = (machine: ProgramMachine, pid: number, change: Partial<Life>): 
   return { ...machine, lives: SimulatedKernel.withEntry(machine.lives, pid, { ...life, ...change }) }
 }
 
+/** The kernel with a program's dispositions, on top of those that the process was started with. */
+const withDispositions = (kernel: Kernel, pid: number, program: Program): Kernel => {
+  let next = kernel
+  for (const [text, handler] of Object.entries(program.signals)) {
+    const name = Signal.parse(text)
+    if (name === undefined) continue
+    const done =
+      handler === "ignore" ? SimulatedKernel.ignore(next, pid, name) : SimulatedKernel.handle(next, pid, name)
+    if (typeof done !== "string") next = done.kernel
+  }
+  return next
+}
+
 /** The process begins to run a program. */
 export const start = (machine: ProgramMachine, pid: number, program: Program, now: number): ProgramMachine => ({
   ...machine,
+  kernel: withDispositions(machine.kernel, pid, program),
   lives: SimulatedKernel.withEntry(machine.lives, pid, {
     program,
     pending: schedule(program.actions, now),
     accepting: [],
     connections: new Map(),
-    output: "",
-    waiting: []
+    output: ""
   })
 })
 
-/** Ends a process. Its children go on, as init's; those with a parent-death signal get it. */
-export const end = (machine: ProgramMachine, pid: number, status: ExitStatus, now: number): ProgramMachine => {
-  const children = [...machine.kernel.processes.values()].filter((one) => one.parent === pid && one.ended === undefined)
-  let next = withLife(machine, pid, { pending: [], accepting: [], connections: new Map(), waiting: [] })
-  const parent = machine.kernel.processes.get(pid)?.parent ?? SimulatedProcess.INIT
-  next = { ...next, kernel: SimulatedKernel.end(next.kernel, pid, status) }
-  // A simulated program that forks waits for its children.
-  if (machine.lives.has(parent)) next = { ...next, kernel: SimulatedKernel.reap(next.kernel, pid) }
-  for (const child of children) {
-    if (child.parentDeathSignal === undefined) continue
-    const name = Signal.parse(String(child.parentDeathSignal))
-    if (name !== undefined) next = signal(next, child.pid, name, now)
+/** A process that has ended does nothing more. A simulated program that forks waits for its children. */
+const bury = (machine: ProgramMachine, pid: number, life: Life): ProgramMachine => {
+  const parent = machine.kernel.processes.get(pid)?.parent
+  const kernel =
+    parent !== undefined && machine.lives.has(parent) ? SimulatedKernel.reap(machine.kernel, pid) : machine.kernel
+  if (life.pending.length + life.accepting.length + life.connections.size === 0) return { ...machine, kernel }
+  return withLife({ ...machine, kernel }, pid, { pending: [], accepting: [], connections: new Map() })
+}
+
+/** A process does what it does about the signals that it has caught. */
+const takeSignals = (machine: ProgramMachine, pid: number, life: Life, now: number): ProgramMachine => {
+  const taken = SimulatedKernel.takeSignals(machine.kernel, pid)
+  if (typeof taken === "string") return machine
+  let next: ProgramMachine = { ...machine, kernel: taken.kernel }
+  for (const name of taken.value) {
+    const handler = life.program.signals[name]
+    if (handler !== undefined && handler !== "ignore") next = withLife(next, pid, { pending: schedule(handler, now) })
   }
   return next
 }
 
-const STOPPING: ReadonlySet<string> = new Set(["SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU"])
-const IGNORED: ReadonlySet<string> = new Set(["SIGCHLD", "SIGURG", "SIGWINCH", "SIGCONT"])
-const DUMPING: ReadonlySet<string> = new Set(
-  "SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGSEGV SIGXCPU SIGXFSZ SIGSYS".split(" ")
-)
-
-const defaultAction = (
-  machine: ProgramMachine,
-  one: SimulatedProcess.SimulatedProcess,
-  name: Signal.SignalName,
-  now: number
-): ProgramMachine => {
-  if (IGNORED.has(name)) return machine
-  if (STOPPING.has(name)) {
-    return { ...machine, kernel: SimulatedKernel.withProcess(machine.kernel, { ...one, stopped: true }) }
+/** The programs learn what has become of their processes: who has ended, who has been sent a signal. */
+const follow = (machine: ProgramMachine, now: number): ProgramMachine => {
+  let next = machine
+  for (const [pid, life] of machine.lives) {
+    const running = SimulatedKernel.alive(next.kernel, pid) !== undefined
+    next = running ? takeSignals(next, pid, life, now) : bury(next, pid, life)
   }
-  const coreDumped = DUMPING.has(name) && one.limits.CORE.soft !== 0
-  return end(machine, one.pid, { _tag: "Signaled", signal: name, coreDumped }, now)
-}
-
-/** Delivers a signal to one process. The sender's right to do so is the caller's concern. */
-export const signal = (machine: ProgramMachine, pid: number, name: Signal.SignalName, now: number): ProgramMachine => {
-  const one = SimulatedKernel.alive(machine.kernel, pid)
-  const life = machine.lives.get(pid)
-  if (one === undefined || life === undefined) return machine
-  if (name === "SIGKILL" || name === "SIGSTOP") return defaultAction(machine, one, name, now)
-  if (name === "SIGCONT" && one.stopped) {
-    let next = withLife(machine, pid, { waiting: [] })
-    next = { ...next, kernel: SimulatedKernel.withProcess(next.kernel, { ...one, stopped: false }) }
-    for (const waiting of life.waiting) next = signal(next, pid, waiting, now)
-    return next
-  }
-  const number = Signal.number(name)
-  if (one.signals.blocked.includes(number)) return machine
-  const handler = life.program.signals[name]
-  if (handler === "ignore" || (handler === undefined && one.signals.ignored.includes(number))) return machine
-  if (one.stopped) return withLife(machine, pid, { waiting: [...life.waiting, name] })
-  if (handler === undefined) return defaultAction(machine, one, name, now)
-  return withLife(machine, pid, { pending: schedule(handler, now) })
+  return next
 }
 
 /** Inodes of the listeners that a process was given by LISTEN_FDS. */
-const inherited = (kernel: Kernel, one: SimulatedProcess.SimulatedProcess): ReadonlyArray<number> => {
+const inherited = (kernel: Kernel, one: SimulatedProcess): ReadonlyArray<number> => {
   const offered = ListenEnvironment.read(one.environment, one.pid)
   if (Result.isFailure(offered)) return []
   return offered.success.listeners.flatMap(({ fd }) => {
@@ -137,7 +124,7 @@ const inherited = (kernel: Kernel, one: SimulatedProcess.SimulatedProcess): Read
 
 const notify = (
   machine: ProgramMachine,
-  one: SimulatedProcess.SimulatedProcess,
+  one: SimulatedProcess,
   fields: Readonly<Record<string, string>>
 ): ProgramMachine => {
   const path = one.environment.NOTIFY_SOCKET
@@ -151,36 +138,23 @@ const notify = (
   return bound ? { ...machine, datagrams: [...machine.datagrams, { path, notification }] } : machine
 }
 
-const write = (
-  machine: ProgramMachine,
-  one: SimulatedProcess.SimulatedProcess,
-  fd: number,
-  text: string
-): ProgramMachine => {
+const write = (machine: ProgramMachine, one: SimulatedProcess, fd: number, text: string): ProgramMachine => {
   const output = (machine.lives.get(one.pid)?.output ?? "") + text
   const next = withLife(machine, one.pid, { output })
   const written = SimulatedFiles.write(next.kernel, one.pid, fd, text)
   return typeof written === "string" ? next : { ...next, kernel: written.kernel }
 }
 
-const fork = (
-  machine: ProgramMachine,
-  one: SimulatedProcess.SimulatedProcess,
-  program: Program,
-  now: number
-): ProgramMachine => {
+const fork = (machine: ProgramMachine, one: SimulatedProcess, program: Program, now: number): ProgramMachine => {
   const pid = machine.kernel.next.pid
-  const child = { ...one, pid, parent: one.pid, parentDeathSignal: undefined, startTime: now, pending: [] }
+  // It runs a program of its own: exec(2) keeps what is ignored, and no handlers.
+  const signals = { ...one.signals, caught: [] }
+  const child = { ...one, pid, parent: one.pid, parentDeathSignal: undefined, startTime: now, pending: [], signals }
   const kernel = { ...machine.kernel, next: { ...machine.kernel.next, pid: pid + 1 } }
   return start({ ...machine, kernel: SimulatedKernel.withProcess(kernel, child) }, pid, program, now)
 }
 
-const act = (
-  machine: ProgramMachine,
-  one: SimulatedProcess.SimulatedProcess,
-  action: Action,
-  now: number
-): ProgramMachine => {
+const act = (machine: ProgramMachine, one: SimulatedProcess, action: Action, now: number): ProgramMachine => {
   switch (action._tag) {
     case "Write":
       return write(machine, one, action.fd ?? 2, action.text)
@@ -193,7 +167,7 @@ const act = (
     case "Fork":
       return fork(machine, one, action.program, now)
     case "Exit":
-      return end(machine, one.pid, { _tag: "Exited", code: action.code }, now)
+      return { ...machine, kernel: SimulatedKernel.end(machine.kernel, one.pid, { _tag: "Exited", code: action.code }) }
   }
 }
 
@@ -212,9 +186,9 @@ const earliest = (
 /** When something is due next, in milliseconds; undefined for never. */
 export const nextDue = (machine: ProgramMachine): number | undefined => earliest(machine)?.at
 
-/** Carries out everything that is due at `now`. */
+/** Carries out everything that is due at `now`, beginning with what the kernel was told meanwhile. */
 export const advance = (machine: ProgramMachine, now: number): ProgramMachine => {
-  let next = machine
+  let next = follow(machine, now)
   for (let due = earliest(next); due !== undefined && due.at <= now; due = earliest(next)) {
     const { pid, at, index } = due
     const life = next.lives.get(pid)
@@ -222,7 +196,7 @@ export const advance = (machine: ProgramMachine, now: number): ProgramMachine =>
     const pending = life?.pending ?? []
     const action = pending[index]?.action
     next = withLife(next, pid, { pending: one === undefined ? [] : pending.filter((_, other) => other !== index) })
-    if (one !== undefined && action !== undefined) next = act(next, one, action, at)
+    if (one !== undefined && action !== undefined) next = follow(act(next, one, action, at), at)
   }
   return next
 }

@@ -187,7 +187,10 @@ const makeSimulation = (driver: SimulationDriver.SimulationDriver, launches: Lau
         value: undefined
       })),
     end: (pid, status) =>
-      driver.use((machine, now) => ({ machine: ProgramMachine.end(machine, pid, status, now), value: undefined })),
+      driver.call<undefined, never>((kernel) => ({
+        kernel: SimulatedKernel.end(kernel, pid, status),
+        value: undefined
+      })),
     failNext: (call, errno) =>
       Effect.sync(() => {
         launches.injected = { call, errno }

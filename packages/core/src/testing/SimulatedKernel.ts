@@ -9,8 +9,9 @@
  * An open file description lives as long as a descriptor of a living process refers to it. Its last close closes it: a
  * listener refuses from then on and its address is free, a lock is released.
  *
- * Limits: one user namespace; uid 0 passes every check of a file's mode; no symbolic links; clients' connections are counted,
- * bytes are modelled only in unix streams (SimulatedStreams.ts); memory, CPU and the other limits are recorded and never enforced, RLIMIT_NOFILE is.
+ * Limits: one user namespace; uid 0 passes every check of a file's mode; no symbolic links; a child's end sends no SIGCHLD;
+ * clients' connections are counted, bytes are modelled only in streams (SimulatedStreams.ts); memory, CPU and the other
+ * limits are recorded and never enforced, RLIMIT_NOFILE is.
  */
 import type { Address } from "../Address.ts"
 import type { ExitStatus } from "../backend/Launcher.ts"
@@ -22,6 +23,7 @@ import * as FdTableDraft from "../FdTableDraft.ts"
 import type { SignalName } from "../Signal.ts"
 import * as Signal from "../Signal.ts"
 import * as FileTree from "./FileTree.ts"
+import * as SignalAction from "./SignalAction.ts"
 import { INIT, type SimulatedProcess } from "./SimulatedProcess.ts"
 
 /** `name` is what readlink(2) of `/proc/PID/fd/N` gives: a path, `socket:[INODE]`. */
@@ -332,12 +334,15 @@ export const unlock = (kernel: Kernel, pid: number, fd: Fd): Done<undefined> | E
   return { kernel: { ...kernel, locks: withEntry(kernel.locks, description.path, undefined) }, value: undefined }
 }
 
-/** A process ends: its descriptors close, its children become init's. It stays a zombie until it is reaped. */
+/**
+ * A process ends: its descriptors close, its children become init's and get the signal they asked for (PR_SET_PDEATHSIG).
+ * It stays a zombie until it is reaped.
+ */
 export const end = (kernel: Kernel, pid: number, status: ExitStatus): Kernel => {
   const one = alive(kernel, pid)
   if (one === undefined) return kernel
   const processes = new Map(kernel.processes)
-  processes.set(pid, { ...one, ended: status, stopped: false, table: FdTable.make(one.table.limit) })
+  processes.set(pid, { ...one, ended: status, stopped: false, pending: [], table: FdTable.make(one.table.limit) })
   for (const child of kernel.processes.values()) {
     if (child.parent !== pid) continue
     // Init reaps at once what it inherits.
@@ -345,57 +350,103 @@ export const end = (kernel: Kernel, pid: number, status: ExitStatus): Kernel => 
     else processes.delete(child.pid)
   }
   if (!kernel.processes.has(one.parent)) processes.delete(pid)
-  return sweep({ ...kernel, processes })
+  let next = sweep({ ...kernel, processes })
+  for (const child of living(kernel)) {
+    if (child.parent !== pid || child.parentDeathSignal === undefined) continue
+    const signal = Signal.parse(String(child.parentDeathSignal))
+    if (signal !== undefined) next = deliver(next, child.pid, signal)
+  }
+  return next
 }
 
-/** Who the sender of a signal may not reach gives EPERM, who is not there ESRCH: kill(2). */
-const mayReach = (kernel: Kernel, sender: number, pid: number): SimulatedProcess | ErrnoName => {
-  const [from, to] = [alive(kernel, sender), kernel.processes.get(pid)]
-  if (from === undefined || to === undefined) return "ESRCH"
-  return maySignal(from, to) ? to : "EPERM"
+const act = (kernel: Kernel, one: SimulatedProcess, signal: SignalName): Kernel => {
+  const action = SignalAction.of(signal)
+  if (action === "stop") return withProcess(kernel, { ...one, stopped: true })
+  if (action === "ignore" || action === "continue") return kernel
+  const coreDumped = action === "dump" && one.limits.CORE.soft !== 0
+  return end(kernel, one.pid, { _tag: "Signaled", signal, coreDumped })
+}
+
+const includes = (numbers: ReadonlyArray<number>, signal: SignalName): boolean =>
+  numbers.includes(Signal.number(signal))
+
+/** SIGCONT wakes a stopped process, whatever it does about it. What waited for that, and is not caught, ends it now. */
+const wake = (kernel: Kernel, one: SimulatedProcess): Kernel => {
+  const { blocked, caught } = one.signals
+  const awake = { ...one, stopped: false }
+  const deadly = one.pending.find((signal) => !includes(blocked, signal) && !includes(caught, signal))
+  return deadly === undefined ? withProcess(kernel, awake) : act(kernel, awake, deadly)
+}
+
+/** A signal arrives, from whomever. */
+const deliver = (kernel: Kernel, pid: number, signal: SignalName): Kernel => {
+  const found = alive(kernel, pid)
+  if (found === undefined) return kernel
+  const pending = found.pending.filter((waiting) => !SignalAction.cancels(signal, waiting))
+  const changed = { ...found, pending }
+  const next = signal === "SIGCONT" ? wake(kernel, changed) : withProcess(kernel, changed)
+  const one = alive(next, pid)
+  if (one === undefined) return next
+  if (signal === "SIGKILL" || signal === "SIGSTOP") return act(next, one, signal)
+  const { blocked, ignored, caught } = one.signals
+  const action = SignalAction.of(signal)
+  const byDefault = !includes(caught, signal) && (action === "ignore" || action === "continue")
+  const isBlocked = includes(blocked, signal)
+  // A blocked signal waits even if it is ignored: it could be caught by the time it is not blocked any more.
+  if (!isBlocked && (byDefault || includes(ignored, signal))) return next
+  if (!isBlocked && !one.stopped && !includes(caught, signal)) return act(next, one, signal)
+  return one.pending.includes(signal) ? next : withProcess(next, { ...one, pending: [...one.pending, signal] })
 }
 
 /**
- * kill(2) of one process. SIGKILL ends it, SIGSTOP and SIGCONT stop and continue it; another signal waits, if it is caught,
- * until the process takes it ({@link takeSignals}), and ends it if not. A zombie takes none.
+ * kill(2) of one process: ESRCH if it is not there, EPERM if the sender may not reach it. A signal that is caught waits
+ * until the process takes it ({@link takeSignals}), one that is blocked for good, and any but SIGKILL and SIGCONT while the
+ * process is stopped; one that is neither caught nor ignored does what signal(7) says. A zombie takes none.
  */
 export const kill = (kernel: Kernel, sender: number, pid: number, signal: SignalName): Done<undefined> | ErrnoName => {
-  const one = mayReach(kernel, sender, pid)
-  if (typeof one === "string") return one
-  const done = (next: Kernel) => ({ kernel: next, value: undefined })
-  if (one.ended !== undefined) return done(kernel)
-  const number = Signal.number(signal)
-  if (signal === "SIGSTOP" || signal === "SIGCONT") {
-    return done(withProcess(kernel, { ...one, stopped: signal === "SIGSTOP" }))
-  }
-  if (signal !== "SIGKILL") {
-    if (one.signals.ignored.includes(number) || one.pending.includes(signal)) return done(kernel)
-    if (one.signals.caught.includes(number) || one.signals.blocked.includes(number)) {
-      return done(withProcess(kernel, { ...one, pending: [...one.pending, signal] }))
-    }
-  }
-  return done(end(kernel, pid, { _tag: "Signaled", signal, coreDumped: false }))
+  const [from, to] = [alive(kernel, sender), kernel.processes.get(pid)]
+  if (from === undefined || to === undefined) return "ESRCH"
+  const inSession = signal === "SIGCONT" && from.session === to.session
+  if (!inSession && !maySignal(from, to)) return "EPERM"
+  return { kernel: deliver(kernel, pid, signal), value: undefined }
 }
 
-/** The caught signals that wait, in the order in which they came: its handlers run. */
+/** The caught signals that wait, in the order in which they came: its handlers run. None while it is stopped. */
 export const takeSignals = (kernel: Kernel, pid: number): Done<ReadonlyArray<SignalName>> | ErrnoName => {
   const one = alive(kernel, pid)
   if (one === undefined) return "ESRCH"
-  const { blocked } = one.signals
-  const isBlocked = (signal: SignalName) => blocked.includes(Signal.number(signal))
-  const pending = one.pending.filter(isBlocked)
-  return { kernel: withProcess(kernel, { ...one, pending }), value: one.pending.filter((signal) => !isBlocked(signal)) }
+  const taken = one.stopped ? [] : one.pending.filter((signal) => !includes(one.signals.blocked, signal))
+  if (taken.length === 0) return { kernel, value: [] }
+  const pending = one.pending.filter((signal) => !taken.includes(signal))
+  return { kernel: withProcess(kernel, { ...one, pending }), value: taken }
+}
+
+/** sigaction(2): from now on it catches the signal, or ignores it, and forgets then that it waited. */
+const dispose = (
+  kernel: Kernel,
+  pid: number,
+  signal: SignalName,
+  how: "caught" | "ignored"
+): Done<undefined> | ErrnoName => {
+  const one = alive(kernel, pid)
+  if (one === undefined) return "ESRCH"
+  if (signal === "SIGKILL" || signal === "SIGSTOP") return "EINVAL"
+  const number = Signal.number(signal)
+  const without = (numbers: ReadonlyArray<number>) => numbers.filter((other) => other !== number)
+  const others = { caught: without(one.signals.caught), ignored: without(one.signals.ignored) }
+  const those = [...others[how], number].sort((left, right) => left - right)
+  const pending = how === "ignored" ? one.pending.filter((waiting) => waiting !== signal) : one.pending
+  const signals = { ...one.signals, ...others, [how]: those }
+  return { kernel: withProcess(kernel, { ...one, signals, pending }), value: undefined }
 }
 
 /** sigaction(2): a handler for the signal. */
-export const handle = (kernel: Kernel, pid: number, signal: SignalName): Done<undefined> | ErrnoName => {
-  const one = alive(kernel, pid)
-  if (one === undefined) return "ESRCH"
-  const number = Signal.number(signal)
-  const caught = [...new Set([...one.signals.caught, number])].sort((left, right) => left - right)
-  const ignored = one.signals.ignored.filter((other) => other !== number)
-  return { kernel: withProcess(kernel, { ...one, signals: { ...one.signals, caught, ignored } }), value: undefined }
-}
+export const handle = (kernel: Kernel, pid: number, signal: SignalName): Done<undefined> | ErrnoName =>
+  dispose(kernel, pid, signal, "caught")
+
+/** sigaction(2) with SIG_IGN. */
+export const ignore = (kernel: Kernel, pid: number, signal: SignalName): Done<undefined> | ErrnoName =>
+  dispose(kernel, pid, signal, "ignored")
 
 /** waitpid(2) of any child with WNOHANG: ECHILD without children, EAGAIN while none has ended. */
 export const wait = (

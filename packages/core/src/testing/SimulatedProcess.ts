@@ -50,9 +50,9 @@ export interface SimulatedProcess {
   readonly noNewPrivileges: boolean
   readonly parentDeathSignal: number | undefined
   readonly startTime: number
-  /** Caught or blocked signals that it has not taken yet, in the order in which they came. */
+  /** Signals that it has not taken yet, in the order in which they came: caught, blocked, or sent while it was stopped. */
   readonly pending: ReadonlyArray<SignalName>
-  /** Stopped by SIGSTOP: it runs nothing. */
+  /** Stopped by a signal: it runs nothing. */
   readonly stopped: boolean
   /** Present once it has ended: a zombie, until it is reaped. */
   readonly ended: ExitStatus | undefined

@@ -2,7 +2,6 @@
 import * as Effect from "effect/Effect"
 import { LaunchError } from "../backend/Launcher.ts"
 import type { SignalName } from "../Signal.ts"
-import * as ProgramMachine from "./ProgramMachine.ts"
 import type { Kernel } from "./SimulatedKernel.ts"
 import * as SimulatedKernel from "./SimulatedKernel.ts"
 import type { SimulationDriver } from "./SimulationDriver.ts"
@@ -15,19 +14,19 @@ export const send = (
   targets: (kernel: Kernel) => ReadonlyArray<number>
 ): Effect.Effect<boolean, LaunchError> =>
   Effect.flatMap(
-    driver.use((machine, now) => {
-      const sender = SimulatedKernel.alive(machine.kernel, driver.self)
+    driver.use((machine) => {
       const found = targets(machine.kernel)
-      const permitted = found.filter((target) => {
-        const one = SimulatedKernel.alive(machine.kernel, target)
-        return sender !== undefined && one !== undefined && SimulatedKernel.maySignal(sender, one)
-      })
-      let next = machine
-      for (const target of permitted) next = ProgramMachine.signal(next, target, name, now)
-      return { machine: next, value: { found: found.length, permitted: permitted.length } }
+      let { kernel } = machine
+      let refused = 0
+      for (const target of found) {
+        const sent = SimulatedKernel.kill(kernel, driver.self, target, name)
+        if (typeof sent !== "string") kernel = sent.kernel
+        else if (sent === "EPERM") refused++
+      }
+      return { machine: { ...machine, kernel }, value: { found: found.length, refused } }
     }),
-    ({ found, permitted }) =>
-      found > 0 && permitted === 0
+    ({ found, refused }) =>
+      found > 0 && refused === found
         ? Effect.fail(
             new LaunchError({ reason: { _tag: "ParentCallFailed", call: `kill(${pid}, ${name})`, errno: "EPERM" } })
           )

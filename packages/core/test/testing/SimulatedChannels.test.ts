@@ -3,16 +3,20 @@ import { Channels } from "@handoff/core/backend/Channels"
 import { Launcher } from "@handoff/core/backend/Launcher"
 import { Processes } from "@handoff/core/backend/Processes"
 import { Sockets } from "@handoff/core/backend/Sockets"
+import type * as Address from "@handoff/core/Address"
 import * as Launch from "@handoff/core/Launch"
 import * as Placement from "@handoff/core/Placement"
 import * as FileTree from "@handoff/core/testing/FileTree"
 import * as Program from "@handoff/core/testing/Program"
 import * as SimulatedBackend from "@handoff/core/testing/SimulatedBackend"
+import * as SimulatedKernel from "@handoff/core/testing/SimulatedKernel"
+import * as SimulatedProcess from "@handoff/core/testing/SimulatedProcess"
 import * as SimulatedStreams from "@handoff/core/testing/SimulatedStreams"
 import { Simulation } from "@handoff/core/testing/Simulation"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/testing/TestClock"
+import fc from "fast-check"
 
 const PATH = "/run/daemon.sock"
 const backend = SimulatedBackend.layer({ programs: { "/srv/daemon": Program.hangs() } })
@@ -116,6 +120,108 @@ describe("simulated channels", () => {
       yield* Fiber.join(second)
     }).pipe(Effect.provide(backend))
   )
+})
+
+describe("simulated streams", () => {
+  const SERVER = 10
+  const CLIENT = 20
+  const ADDRESS = { _tag: "Tcp", host: "127.0.0.1", port: 8080 } as const
+  const done = <A>(outcome: SimulatedKernel.Done<A> | string): SimulatedKernel.Done<A> => {
+    if (typeof outcome === "string") throw new Error(outcome)
+    return outcome
+  }
+  const boot = SimulatedKernel.make({
+    processes: [
+      SimulatedProcess.make({ pid: SERVER }),
+      SimulatedProcess.make({ pid: CLIENT, identity: { uid: 1000, gid: 1000, groups: [] } })
+    ],
+    files: FileTree.add(FileTree.empty, { "/run": FileTree.directory(), "/run/file": FileTree.file("", 0o666) })
+  })
+  const listening = (address: Address.Address = ADDRESS, backlog = 1, mode = 0o666) =>
+    done(SimulatedKernel.listen(boot, SERVER, { address, backlog, mode, nonBlocking: true }))
+  const connected = (kernel: SimulatedKernel.Kernel, to: string | Address.Address = ADDRESS) =>
+    done(SimulatedStreams.connect(kernel, CLIENT, to))
+
+  it("go to a TCP address too, whichever way it is named, and never to another", () => {
+    for (const host of ["127.0.0.1", "0.0.0.0", "::", ""]) {
+      const { kernel, value: listener } = listening({ ...ADDRESS, host })
+      const client = connected(kernel)
+      const server = done(SimulatedStreams.accept(client.kernel, SERVER, listener))
+      const sent = done(SimulatedStreams.send(server.kernel, SERVER, server.value, bytes("hello"))).kernel
+      expect(text(done(SimulatedStreams.receive(sent, CLIENT, client.value)).value)).toBe("hello")
+      expect(SimulatedStreams.connect(kernel, CLIENT, { ...ADDRESS, port: 81 })).toBe("ECONNREFUSED")
+    }
+    expect(SimulatedStreams.connect(boot, CLIENT, ADDRESS)).toBe("ECONNREFUSED")
+    expect(SimulatedStreams.connect(boot, 999, ADDRESS)).toBe("ESRCH")
+  })
+
+  it("go to a unix path only as its mode, and what is there, allow", () => {
+    const at = (path: string) => ({ _tag: "Unix", path }) as const
+    const { kernel } = listening(at("/run/open"))
+    expect(typeof SimulatedStreams.connect(kernel, CLIENT, at("/run/open"))).toBe("object")
+    expect(SimulatedStreams.connect(listening(at("/run/shut"), 1, 0o600).kernel, CLIENT, "/run/shut")).toBe("EACCES")
+    expect(SimulatedStreams.connect(kernel, CLIENT, "/run/none")).toBe("ENOENT")
+    expect(SimulatedStreams.connect(kernel, CLIENT, "/run/file")).toBe("ECONNREFUSED")
+    expect(SimulatedStreams.connect(kernel, CLIENT, "/run/file/below")).toBe("ENOTDIR")
+    const bound = done(SimulatedKernel.bindDatagram(boot, SERVER, "/run/datagram")).kernel
+    expect(SimulatedStreams.connect(bound, CLIENT, "/run/datagram")).toBe("EPROTOTYPE")
+  })
+
+  it("wait up to one over the backlog, and then EAGAIN; an accept makes room", () => {
+    const { kernel, value: listener } = listening()
+    const full = connected(connected(kernel).kernel).kernel
+    expect(SimulatedStreams.connect(full, CLIENT, ADDRESS)).toBe("EAGAIN")
+    const accepted = done(SimulatedStreams.accept(full, SERVER, listener)).kernel
+    expect(typeof SimulatedStreams.connect(accepted, CLIENT, ADDRESS)).toBe("object")
+    expect(SimulatedStreams.accept(kernel, SERVER, listener)).toBe("EAGAIN")
+  })
+
+  it("are read in whatever slices the reader asks for", () => {
+    const { kernel, value: ends } = done(SimulatedStreams.pair(boot, SERVER))
+    fc.assert(
+      fc.property(
+        fc.array(fc.string({ maxLength: 6 }), { maxLength: 8 }),
+        fc.array(fc.nat(5), { maxLength: 12 }),
+        (texts, limits) => {
+          let now = kernel
+          for (const one of texts) now = done(SimulatedStreams.send(now, SERVER, ends[0], bytes(one))).kernel
+          now = done(SimulatedKernel.close(now, SERVER, ends[0])).kernel
+          const read: Array<number> = []
+          for (const limit of [...limits, Number.POSITIVE_INFINITY]) {
+            const { kernel: next, value } = done(SimulatedStreams.receive(now, SERVER, ends[1], limit))
+            expect(value.length).toBeLessThanOrEqual(limit)
+            read.push(...value)
+            now = next
+          }
+          expect(text(Uint8Array.from(read))).toBe(text(bytes(texts.join(""))))
+          expect(done(SimulatedStreams.receive(now, SERVER, ends[1])).value.length).toBe(0)
+        }
+      )
+    )
+  })
+
+  it("take what there is room for, then nothing, until the other end has read", () => {
+    const { kernel, value: ends } = done(SimulatedStreams.pair(boot, SERVER))
+    const half = done(SimulatedStreams.send(kernel, SERVER, ends[0], new Uint8Array(SimulatedStreams.BUFFER_BYTES - 3)))
+    const rest = done(SimulatedStreams.send(half.kernel, SERVER, ends[0], bytes("hello")))
+    expect(rest.value).toBe(3)
+    expect(SimulatedStreams.send(rest.kernel, SERVER, ends[0], bytes("lo"))).toBe("EAGAIN")
+    const read = done(SimulatedStreams.receive(rest.kernel, SERVER, ends[1], 2)).kernel
+    expect(done(SimulatedStreams.send(read, SERVER, ends[0], bytes("lo!"))).value).toBe(2)
+  })
+
+  it("are only where a stream is open", () => {
+    const { kernel, value: listener } = listening()
+    const { kernel: now, value: file } = done(SimulatedKernel.open(kernel, SERVER, "/run/file", "read"))
+    const calls = (fd: number) => [
+      SimulatedStreams.accept(now, SERVER, fd),
+      SimulatedStreams.send(now, SERVER, fd, bytes("x")),
+      SimulatedStreams.receive(now, SERVER, fd)
+    ]
+    expect(calls(77)).toEqual(["EBADF", "EBADF", "EBADF"])
+    expect(calls(file)).toEqual(["ENOTSOCK", "ENOTSOCK", "ENOTSOCK"])
+    expect(calls(listener)).toEqual(["EAGAIN", "ENOTCONN", "ENOTCONN"])
+  })
 })
 
 describe("simulated processes", () => {

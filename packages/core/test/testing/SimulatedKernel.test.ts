@@ -1,6 +1,7 @@
 import * as Launch from "@handoff/core/Launch"
 import * as Placement from "@handoff/core/Placement"
 import * as Arbitraries from "@handoff/core/testing/Arbitraries"
+import type * as Signal from "@handoff/core/Signal"
 import * as FileTree from "@handoff/core/testing/FileTree"
 import * as Program from "@handoff/core/testing/Program"
 import * as ProgramMachine from "@handoff/core/testing/ProgramMachine"
@@ -103,6 +104,174 @@ describe("SimulatedKernel", () => {
   })
 })
 
+describe("signals", () => {
+  const TARGET = 200
+  const USER_TOO = 300
+
+  const withTarget = (fields: Partial<SimulatedProcess.SimulatedProcess> = {}) =>
+    SimulatedKernel.make({
+      processes: [
+        SimulatedProcess.make({ pid: SELF }),
+        SimulatedProcess.make({ pid: TARGET, parent: SELF, ...fields }),
+        SimulatedProcess.make({ pid: USER_TOO, identity: USER })
+      ]
+    })
+
+  const send = (kernel: SimulatedKernel.Kernel, ...names: ReadonlyArray<Signal.SignalName>) =>
+    names.reduce((now, name) => done(SimulatedKernel.kill(now, SELF, TARGET, name)).kernel, kernel)
+
+  const catching = (kernel: SimulatedKernel.Kernel, ...names: ReadonlyArray<Signal.SignalName>) =>
+    names.reduce((now, name) => done(SimulatedKernel.handle(now, TARGET, name)).kernel, kernel)
+
+  const taken = (kernel: SimulatedKernel.Kernel) => done(SimulatedKernel.takeSignals(kernel, TARGET)).value
+
+  /** How the target is: "running", "stopped", or what ended it. */
+  const condition = (kernel: SimulatedKernel.Kernel) => {
+    const one = kernel.processes.get(TARGET)
+    if (one?.ended?._tag === "Signaled") return `${one.ended.signal}${one.ended.coreDumped ? ", dumped" : ""}`
+    return one?.stopped === true ? "stopped" : "running"
+  }
+
+  it.each<readonly [Signal.SignalName, string]>([
+    ["SIGTERM", "SIGTERM"],
+    ["SIGKILL", "SIGKILL"],
+    ["SIGPIPE", "SIGPIPE"],
+    ["SIGQUIT", "SIGQUIT, dumped"],
+    ["SIGABRT", "SIGABRT, dumped"],
+    ["SIGSEGV", "SIGSEGV, dumped"],
+    ["SIGSTOP", "stopped"],
+    ["SIGTSTP", "stopped"],
+    ["SIGTTIN", "stopped"],
+    ["SIGTTOU", "stopped"],
+    ["SIGCONT", "running"],
+    ["SIGCHLD", "running"],
+    ["SIGURG", "running"],
+    ["SIGWINCH", "running"]
+  ])("%s by default: %s", (name, wanted) => expect(condition(send(withTarget(), name))).toBe(wanted))
+
+  it("no core is dumped under a limit of 0", () => {
+    const limits = { ...SimulatedProcess.defaultLimits(), CORE: { soft: 0, hard: 0 } }
+    expect(condition(send(withTarget({ limits }), "SIGABRT"))).toBe("SIGABRT")
+  })
+
+  it("are sent by root, by the same user, and SIGCONT within a session", () => {
+    const kill = (sender: number, target: number, name: Signal.SignalName = "SIGTERM", kernel = withTarget()) => {
+      const sent = SimulatedKernel.kill(kernel, sender, target, name)
+      return typeof sent === "string" ? sent : "sent"
+    }
+    expect(kill(SELF, USER_TOO)).toBe("sent")
+    expect(kill(USER_TOO, USER_TOO)).toBe("sent")
+    expect(kill(USER_TOO, TARGET)).toBe("EPERM")
+    expect(kill(USER_TOO, TARGET, "SIGCONT")).toBe("EPERM")
+    expect(kill(USER_TOO, TARGET, "SIGCONT", withTarget({ session: USER_TOO }))).toBe("sent")
+    expect(kill(SELF, 999)).toBe("ESRCH")
+    expect(kill(999, SELF)).toBe("ESRCH")
+  })
+
+  it("do nothing to a zombie, which is still there for its parent", () => {
+    const ended = SimulatedKernel.end(withTarget(), TARGET, { _tag: "Exited", code: 3 })
+    expect(send(ended, "SIGKILL", "SIGCONT").processes.get(TARGET)?.ended).toEqual({ _tag: "Exited", code: 3 })
+    expect(SimulatedKernel.takeSignals(ended, TARGET)).toBe("ESRCH")
+    expect(SimulatedKernel.handle(ended, TARGET, "SIGTERM")).toBe("ESRCH")
+  })
+
+  it("that are caught wait until they are taken, each once and in their order", () => {
+    const sent = send(catching(withTarget(), "SIGTERM", "SIGHUP"), "SIGTERM", "SIGHUP", "SIGTERM")
+    expect([condition(sent), taken(sent)]).toEqual(["running", ["SIGTERM", "SIGHUP"]])
+    expect(taken(done(SimulatedKernel.takeSignals(sent, TARGET)).kernel)).toEqual([])
+  })
+
+  it("SIGKILL and SIGSTOP are neither caught, ignored nor blocked", () => {
+    for (const name of ["SIGKILL", "SIGSTOP"] as const) {
+      expect(SimulatedKernel.handle(withTarget(), TARGET, name)).toBe("EINVAL")
+      expect(SimulatedKernel.ignore(withTarget(), TARGET, name)).toBe("EINVAL")
+    }
+    const blocked = withTarget({ signals: { blocked: [9, 19], ignored: [9, 19], caught: [] } })
+    expect([condition(send(blocked, "SIGKILL")), condition(send(blocked, "SIGSTOP"))]).toEqual(["SIGKILL", "stopped"])
+  })
+
+  it("that are ignored leave nothing, not even one that had waited", () => {
+    const ignoring = done(SimulatedKernel.ignore(withTarget(), TARGET, "SIGTERM")).kernel
+    expect(condition(send(ignoring, "SIGTERM"))).toBe("running")
+    const waiting = send(catching(withTarget(), "SIGTERM", "SIGHUP"), "SIGTERM", "SIGHUP")
+    expect(taken(done(SimulatedKernel.ignore(waiting, TARGET, "SIGTERM")).kernel)).toEqual(["SIGHUP"])
+    expect(taken(send(catching(ignoring, "SIGTERM"), "SIGTERM"))).toEqual(["SIGTERM"])
+  })
+
+  it("that are blocked wait, also if they are ignored, and are not taken", () => {
+    const blocked = withTarget({ signals: { blocked: [15, 17], ignored: [15], caught: [] } })
+    const sent = send(blocked, "SIGTERM", "SIGCHLD", "SIGTERM")
+    expect(sent.processes.get(TARGET)?.pending).toEqual(["SIGTERM", "SIGCHLD"])
+    expect([condition(sent), taken(sent)]).toEqual(["running", []])
+  })
+
+  it("wait for a stopped process to go on, except SIGKILL", () => {
+    const stopped = send(catching(withTarget(), "SIGHUP"), "SIGSTOP", "SIGHUP")
+    expect(taken(stopped)).toEqual([])
+    expect(taken(send(stopped, "SIGCONT"))).toEqual(["SIGHUP"])
+    const doomed = send(stopped, "SIGTERM")
+    expect(condition(doomed)).toBe("stopped")
+    expect(condition(send(doomed, "SIGCONT"))).toBe("SIGTERM")
+    expect(condition(send(doomed, "SIGKILL"))).toBe("SIGKILL")
+  })
+
+  it("SIGCONT takes back a stop signal that waits, and the other way round; an ignored one still wakes", () => {
+    const waiting = send(catching(withTarget(), "SIGTSTP", "SIGCONT"), "SIGTSTP")
+    expect(taken(send(waiting, "SIGCONT"))).toEqual(["SIGCONT"])
+    expect(taken(send(waiting, "SIGCONT", "SIGTTIN", "SIGCONT"))).toEqual(["SIGCONT"])
+    expect(taken(send(waiting, "SIGCONT", "SIGTSTP"))).toEqual(["SIGTSTP"])
+    expect(condition(send(withTarget(), "SIGSTOP", "SIGTSTP", "SIGCONT"))).toBe("running")
+    const ignoring = withTarget({ signals: { blocked: [18], ignored: [18], caught: [] } })
+    expect(condition(send(ignoring, "SIGSTOP", "SIGCONT"))).toBe("running")
+  })
+
+  it("come to a child at its parent's end if it asked for one, and to its children in turn", () => {
+    const child = { parent: TARGET, parentDeathSignal: 15 }
+    const kernel = [
+      SimulatedProcess.make({ pid: 201, ...child }),
+      SimulatedProcess.make({ pid: 202, parent: 201, parentDeathSignal: 9 }),
+      SimulatedProcess.make({ pid: 203, parent: TARGET }),
+      SimulatedProcess.make({ pid: 204, ...child, signals: { blocked: [], ignored: [], caught: [15] } })
+    ].reduce(SimulatedKernel.withProcess, withTarget())
+    const after = send(kernel, "SIGKILL")
+    const pids = SimulatedKernel.living(after).map(({ pid }) => pid)
+    expect(pids).toEqual([SELF, USER_TOO, 203, 204])
+    expect(after.processes.get(204)?.pending).toEqual(["SIGTERM"])
+  })
+})
+
+describe("wait", () => {
+  const family = SimulatedKernel.make({
+    processes: [
+      SimulatedProcess.make({ pid: SELF }),
+      SimulatedProcess.make({ pid: 201, parent: SELF }),
+      SimulatedProcess.make({ pid: 202, parent: SELF })
+    ]
+  })
+
+  it("gives each child's end once, and then ECHILD", () => {
+    expect(SimulatedKernel.wait(family, SELF)).toBe("EAGAIN")
+    expect(SimulatedKernel.wait(family, 201)).toBe("ECHILD")
+    expect(SimulatedKernel.wait(family, 999)).toBe("ESRCH")
+    const one = SimulatedKernel.end(family, 202, { _tag: "Exited", code: 7 })
+    const first = done(SimulatedKernel.wait(one, SELF))
+    expect(first.value).toEqual({ pid: 202, status: { _tag: "Exited", code: 7 } })
+    expect(SimulatedKernel.wait(first.kernel, SELF)).toBe("EAGAIN")
+    const killed = done(SimulatedKernel.kill(first.kernel, SELF, 201, "SIGKILL")).kernel
+    const second = done(SimulatedKernel.wait(killed, SELF))
+    expect(second.value).toMatchObject({ pid: 201, status: { _tag: "Signaled", signal: "SIGKILL" } })
+    expect(SimulatedKernel.wait(second.kernel, SELF)).toBe("ECHILD")
+  })
+
+  it("is not for the children of a child, which init takes when that ends", () => {
+    const grandchild = SimulatedKernel.withProcess(family, SimulatedProcess.make({ pid: 203, parent: 202 }))
+    const zombie = SimulatedKernel.end(grandchild, 203, { _tag: "Exited", code: 0 })
+    expect(SimulatedKernel.wait(zombie, SELF)).toBe("EAGAIN")
+    const orphaned = SimulatedKernel.end(zombie, 202, { _tag: "Exited", code: 0 })
+    expect(orphaned.processes.has(203)).toBe(false)
+  })
+})
+
 describe("SimulatedLaunch", () => {
   it("gives up privilege in the order of the calls: uid before gid and groups is EPERM", () => {
     const uid: Launch.SystemCall = { _tag: "SetUid", uid: 1000 }
@@ -196,23 +365,56 @@ describe("ProgramMachine", () => {
     return { pid, machine: ProgramMachine.start(ProgramMachine.make(kernel), pid, program, 0) }
   }
 
+  const signal = (machine: ProgramMachine.ProgramMachine, pid: number, name: Signal.SignalName, now: number) => {
+    const { kernel } = done(SimulatedKernel.kill(machine.kernel, SELF, pid, name))
+    return ProgramMachine.advance({ ...machine, kernel }, now)
+  }
+
   it("a stopped process does nothing until it continues, and then catches up", () => {
     const { pid, machine } = start(Program.exits(4, { afterMs: 10 }))
-    const stopped = ProgramMachine.advance(ProgramMachine.signal(machine, pid, "SIGSTOP", 5), 1000)
+    const stopped = ProgramMachine.advance(signal(machine, pid, "SIGSTOP", 5), 1000)
     expect(ProgramMachine.nextDue(stopped)).toBeUndefined()
     expect(SimulatedKernel.alive(stopped.kernel, pid)?.stopped).toBe(true)
-    const continued = ProgramMachine.advance(ProgramMachine.signal(stopped, pid, "SIGCONT", 1000), 1000)
+    const continued = ProgramMachine.advance(signal(stopped, pid, "SIGCONT", 1000), 1000)
     expect(continued.kernel.processes.get(pid)?.ended).toEqual({ _tag: "Exited", code: 4 })
   })
 
   it("SIGTERM to a stopped process waits for SIGCONT, SIGKILL does not", () => {
     const { pid, machine } = start(Program.hangs())
-    const stopped = ProgramMachine.signal(ProgramMachine.signal(machine, pid, "SIGSTOP", 0), pid, "SIGTERM", 0)
+    const stopped = signal(signal(machine, pid, "SIGSTOP", 0), pid, "SIGTERM", 0)
     expect(SimulatedKernel.alive(stopped.kernel, pid)).toBeDefined()
-    const killed = ProgramMachine.signal(stopped, pid, "SIGKILL", 0)
+    const killed = signal(stopped, pid, "SIGKILL", 0)
     expect(killed.kernel.processes.get(pid)?.ended).toMatchObject({ signal: "SIGKILL" })
-    const continued = ProgramMachine.signal(stopped, pid, "SIGCONT", 0)
+    const continued = signal(stopped, pid, "SIGCONT", 0)
     expect(continued.kernel.processes.get(pid)?.ended).toMatchObject({ signal: "SIGTERM" })
+  })
+
+  it("a handler replaces what was to come, and what is sent through the kernel reaches the program", () => {
+    const { pid, machine } = start({ ...Program.server({ drainMs: 50, exitsAfterMs: 20 }) })
+    const draining = ProgramMachine.advance(signal(machine, pid, "SIGTERM", 10), 59)
+    expect(SimulatedKernel.alive(draining.kernel, pid)).toBeDefined()
+    expect(ProgramMachine.advance(draining, 60).kernel.processes.get(pid)?.ended).toEqual({ _tag: "Exited", code: 0 })
+  })
+
+  it("a program that ignores a signal does, until SIGKILL, and a process that was killed accepts nothing", () => {
+    const { pid, machine } = start(Program.server({ ignoresStop: true }))
+    const ignored = signal(machine, pid, "SIGTERM", 0)
+    expect(ProgramMachine.connect(ignored, ADDRESS).value).toBe("accepted")
+    const killed = signal(ignored, pid, "SIGKILL", 0)
+    expect(killed.lives.get(pid)).toMatchObject({ pending: [], accepting: [], connections: new Map() })
+    expect(ProgramMachine.connect(killed, ADDRESS).value).toBe("queued")
+  })
+
+  it("a wrapper's child has the wrapper's ignored signals, and none of its handlers", () => {
+    const inner = Program.hangs()
+    const fork = { afterMs: 0, action: { _tag: "Fork", program: inner } } as const
+    const { pid, machine } = start({ actions: [fork], signals: { SIGHUP: "ignore", SIGTERM: [] } })
+    const forked = ProgramMachine.advance(machine, 0)
+    const child = [...forked.lives.keys()].find((one) => one !== pid) ?? 0
+    expect(forked.kernel.processes.get(child)?.signals).toEqual({ blocked: [], ignored: [1], caught: [] })
+    const ended = signal(forked, child, "SIGTERM", 1)
+    // The wrapper waits for it.
+    expect(ended.kernel.processes.has(child)).toBe(false)
   })
 
   it("clients wait in the queue up to the backlog, are dropped over it, and accepted later", () => {
