@@ -94,6 +94,8 @@ export const make = Effect.fnUntraced(function* (directory: string) {
   const files = yield* Files
   const path = `${directory}/state.json`
   let written: string | undefined
+  /** A save that failed may have left the old document or the new one. */
+  let isCertain = true
 
   const setAside = Effect.gen(function* () {
     for (let n = 1; ; n++) {
@@ -117,10 +119,12 @@ export const make = Effect.fnUntraced(function* (directory: string) {
   const save = (document: Document.Document) =>
     Effect.suspend(() => {
       const text = `${JSON.stringify(document, null, 2)}\n`
-      if (text === written) return Effect.void
+      if (isCertain && text === written) return Effect.void
+      isCertain = false
       return Effect.tap(files.replace(path, text), () =>
         Effect.sync(() => {
           written = text
+          isCertain = true
         })
       )
     })

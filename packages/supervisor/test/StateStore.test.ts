@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, wri
 import { join } from "node:path"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as Files from "@handoff/backend-ffi/Files"
+import * as FilesContract from "@handoff/core/backend/Files"
 import * as Document from "@handoff/core/swap/Document"
 import * as Supervision from "@handoff/core/swap/Supervision"
 import * as Effect from "effect/Effect"
@@ -107,6 +108,33 @@ describe("the document of a supervisor", () => {
         expect(statSync(store.path).ino).toBe(ino)
       })
     ))
+
+  it("is written again when a later one may or may not have come to the disk", async () => {
+    const failing = Layer.effect(
+      FilesContract.Files,
+      Effect.map(FilesContract.Files, (files) => ({
+        ...files,
+        // As an fsync of the directory fails: the new text is there.
+        replace: (path: string, text: string) =>
+          Effect.andThen(
+            files.replace(path, text),
+            text.includes("lost") ? Effect.fail(new FilesContract.FileError({ path, errno: "EIO" })) : Effect.void
+          )
+      }))
+    ).pipe(Layer.provide(Files.layer))
+    using directory = temporaryDirectory()
+    const [document] = documents()
+    if (document === undefined) throw new Error("no document")
+    const program = Effect.gen(function* () {
+      const store = yield* StateStore.make(directory.path)
+      yield* store.save(document)
+      yield* Effect.flip(store.save({ ...document, name: "lost" }))
+      yield* store.save(document)
+      return readFileSync(store.path, "utf8")
+    })
+    const text = await Effect.runPromise(Effect.provide(program, Layer.mergeAll(failing, NodeFileSystem.layer)))
+    expect(text).not.toContain("lost")
+  })
 
   it("is written again to find out whether it can be", () =>
     within((store) =>
