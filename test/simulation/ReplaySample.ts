@@ -7,7 +7,7 @@
  * fires early, a failing call of a daemon that no hook of its author makes. A path with such a fault is not taken, and
  * `left out` counts why.
  */
-import type * as World from "@handoff/core/testing/World"
+import * as World from "@handoff/core/testing/World"
 import type { Fault, Mode, Party, Script } from "./ReplayScript.ts"
 import { scriptText } from "./ReplayScript.ts"
 import {
@@ -41,10 +41,12 @@ class LeftOut extends Error {}
 const NO_COUNTERPART: ReadonlyArray<readonly [pattern: RegExp, why: string]> = [
   [/^power cut$/, "power cut"],
   [/^gives pid/, "pid of a stranger"],
-  [/^a stray|^tells its progress|^timer heartbeat/, "stray message"],
+  [/^a stray|^tells its progress|^timer heartbeat|what is no frame/, "stray message"],
+  [/^reads .* of \d+ bytes \d+$/, "part of a frame"],
+  [/the save fails: EIO$/, "sync that fails after a rename"],
   [/^timer |runs out of time$|loses patience$|its patience at an end$/, "timer that fires early"],
   [/^cannot connect$/, "connection that fails"],
-  [/^(take listeners|prepare socket): failed$/, "call of the library that fails"]
+  [/^(take listeners: failed|prepare socket: ENOSPC)$/, "call of the library that fails"]
 ]
 
 interface Walk {
@@ -55,6 +57,9 @@ interface Walk {
   readonly byParty: ReadonlyMap<Party, Point>
   readonly lastMover: Party | undefined
 }
+
+/** A launch, or a save of which nothing comes to the disk. */
+const isFailingCall = (event: string): boolean => /launch fails$|the save fails: ENOSPC$/.test(event)
 
 const isHit = (event: string): boolean => event === "kill -9" || event === "SIGSTOP"
 
@@ -69,10 +74,13 @@ const place = (walk: Walk, victim: Party, act: "kill" | "stop"): Fault => {
 }
 
 /** In the middle of a step: at the last of its points that it had come to. */
-const cut = (points: ReadonlyArray<Point>, step: Step): Fault => {
-  const isSent = (sent: string) =>
-    step.next.streams.some((one) => one.toProcess.some((message) => message._tag === sent))
-  const point = points.findLast(({ where }) => (typeof where === "string" ? where !== "after" : isSent(where.sent)))
+const cut = (before: State, points: ReadonlyArray<Point>, step: Step): Fault => {
+  const isSent = (sent: string) => World.unread(step.next).some((message) => message._tag === sent)
+  const isSaved = World.documentOf(step.next) !== World.documentOf(before)
+  const point = points.findLast(({ party, where }) => {
+    if (where === "saved") return party !== "S" || isSaved
+    return typeof where === "string" ? where !== "after" : isSent(where.sent)
+  })
   if (point === undefined) throw new LeftOut("death in the middle of a step without a point")
   return { party: point.party, point: point.name, act: { _tag: "dies" } }
 }
@@ -100,11 +108,11 @@ const isPlainStep = (step: Step): boolean => step.fair && step.move.fuse === 0
 /** The fault of the path as one of a script. */
 const project = (walk: Walk, step: Step, points: ReadonlyArray<Point>): Fault => {
   const { event, fuse, party } = step.move
-  for (const [pattern, why] of NO_COUNTERPART)
-    if (pattern.test(event) && !event.endsWith("fails")) throw new LeftOut(why)
+  for (const [pattern, why] of NO_COUNTERPART) if (pattern.test(event) && !isFailingCall(event)) throw new LeftOut(why)
   const victim = party === "user" ? "S" : partyOf(walk.memory, party)
   if (victim === undefined) throw new LeftOut(`${party} ${event}`)
-  if (fuse > 0) return cut(points, step)
+  if (fuse < 0) throw new LeftOut("death in the middle of a write")
+  if (fuse > 0) return cut(walk.world, points, step)
   if (isHit(event)) return place(walk, victim, event === "SIGSTOP" ? "stop" : "kill")
   return failure(points, event, victim)
 }
@@ -152,7 +160,7 @@ const pick = <A>(random: () => number, items: ReadonlyArray<A>): A => {
 /** One of a kind first, then one of that kind: there are many places to die in, and few to fail in. */
 const pickFault = (random: () => number, steps: ReadonlyArray<Step>): Step => {
   const kindOf = ({ move: { event, fuse } }: Step): string =>
-    fuse > 0 ? "cut" : isHit(event) ? event : event.endsWith("fails") ? "call" : event.includes(": ") ? "hook" : event
+    fuse !== 0 ? "cut" : isHit(event) ? event : isFailingCall(event) ? "call" : event.includes(": ") ? "hook" : event
   const kind = pick(random, [...new Set(steps.map(kindOf))].sort())
   return pick(
     random,

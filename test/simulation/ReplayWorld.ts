@@ -77,11 +77,10 @@ const supervisorPoints = (before: State, step: Step, memory: Memory, log: Readon
   const points: Array<Point> = []
   const event = eventName(before, step.move.event, memory)
   if (event === "" || event.includes("undefined")) return points
-  if (event === "the connection" && step.next.supervisor.sessions.every((one) => one.stream === undefined))
-    return points
+  if (event === "the connection" && step.next.supervisor.sessions.every((one) => one.fd === undefined)) return points
   const add = (name: string, where: Point["where"]) => points.push({ party: "S", name, where })
   if (event !== "the request") add(`takes ${event}`, event === "the connection" ? "around" : "before")
-  if (step.next.document !== before.document) add(`saved ${event}`, "saved")
+  if (World.documentOf(step.next) !== World.documentOf(before)) add(`saved ${event}`, "saved")
   for (const [sent, to, name] of SENT) if (log.includes(`send ${sent} to ${to}`)) add(name, { sent, to })
   if (log.some((one) => /^launch generation .* as successor/.test(one))) add("s-after-spawn-successor", "after")
   return points
@@ -221,8 +220,7 @@ const hit = (search: Search, from: Situation, party: Party, event: string): Read
   return steps.map((step) => advance(search, from, loud, step, {}))
 }
 
-const wasSent = (world: State, message: string): boolean =>
-  world.streams.some((one) => one.toProcess.some((sent) => sent._tag === message))
+const wasSent = (world: State, message: string): boolean => World.unread(world).some((sent) => sent._tag === message)
 
 /** The ways in which the step's party may die at the point. */
 const die = (search: Search, from: Situation, step: Step, point: Point, number: number): ReadonlyArray<Situation> => {
@@ -237,7 +235,11 @@ const die = (search: Search, from: Situation, step: Step, point: Point, number: 
   const cuts = model
     .next(loud)
     .filter(({ move }) => move.party === step.move.party && move.event === step.move.event && move.fuse > 0)
-  const inTime = where === "saved" ? cuts.slice(0, 1) : cuts.filter(({ next }) => wasSent(next, where.sent))
+  const document = World.documentOf(step.next)
+  // A daemon's point of that kind is its first call that anybody can see.
+  const isSaved = ({ next }: Step) => name.startsWith("o-") || World.documentOf(next) === document
+  const inTime =
+    where === "saved" ? cuts.filter(isSaved).slice(0, 1) : cuts.filter(({ next }) => wasSent(next, where.sent))
   const cut = inTime.map((one) => advance(search, from, loud, one, {}))
   if (name.startsWith("o-") || (where === "saved" && cut.length > 0)) return cut
   return [...cut, ...whole()]
@@ -264,8 +266,8 @@ const failureIn = (
   if (point === `launches in ${name}` && launchesIn(model, from.world, step))
     return new RegExp(`^${event}; (a|the) launch fails$`)
   // Nothing has changed: nothing is written.
-  if (step.next.document === from.world.document) return undefined
-  return point === `saves ${name}` ? new RegExp(`^${event}; the save fails$`) : undefined
+  if (World.documentOf(step.next) === World.documentOf(from.world)) return undefined
+  return point === `saves ${name}` ? new RegExp(`^${event}; the save fails: ENOSPC$`) : undefined
 }
 
 const fail = (search: Search, from: Situation, step: Step, fault: Fault): ReadonlyArray<Situation> | undefined => {

@@ -27,6 +27,9 @@ export const make = (table: FdTable): FdTableDraft => ({
 /** The draft's present state as a value; the draft may be changed further. */
 export const freeze = (draft: FdTableDraft): FdTable => ({ limit: draft.limit, entries: new Map(draft.entries) })
 
+/** The draft's last state as a value: the draft is not used again. */
+export const finish = (draft: FdTableDraft): FdTable => ({ limit: draft.limit, entries: draft.entries })
+
 const remove = (draft: FdTableDraft, fd: Fd): void => {
   draft.entries.delete(fd)
   const { taken } = draft

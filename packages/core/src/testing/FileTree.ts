@@ -45,8 +45,12 @@ export const directory = (mode = 0o755, uid = 0, gid = 0): Node => ({ _tag: "Dir
 /** A program or another file; mode 0o755 makes it executable. */
 export const file = (content = "", mode = 0o644, uid = 0, gid = 0): Node => ({ _tag: "File", mode, uid, gid, content })
 
+/** Absolute, and without anything to be left out. */
+const PLAIN = /^(\/[^/.][^/]*)+$/
+
 /** The absolute path, without `.`, `..` and doubled slashes. */
 export const absolute = (path: string, workingDirectory: string): string => {
+  if (PLAIN.test(path)) return path
   const parts: Array<string> = []
   for (const part of `${path.startsWith("/") ? "" : `${workingDirectory}/`}${path}`.split("/")) {
     if (part === "..") parts.pop()
@@ -91,16 +95,15 @@ const permits = (node: Node, who: Accessor, want: number): boolean => {
   return ((node.mode >> shift) & want) === want
 }
 
-/** Walks to a node: ENOENT, ENOTDIR for a file on the way, EACCES for a directory that may not be searched or for `want`. */
+/** Walks to a node by its absolute path: ENOENT, ENOTDIR for a file on the way, EACCES for a directory that may not be searched or for `want`. */
 export const lookUp = (tree: FileTree, path: string, who: Accessor, want: number): Node | ErrnoName => {
-  const names = path.split("/").filter((part) => part !== "")
   let node = tree.get("/") ?? ROOT
-  let at = ""
-  for (const name of names) {
+  for (let end = 0; end < path.length && path !== "/"; ) {
     if (node._tag !== "Directory") return "ENOTDIR"
     if (!permits(node, who, 1)) return "EACCES"
-    at = `${at}/${name}`
-    const next = tree.get(at)
+    const slash = path.indexOf("/", end + 1)
+    end = slash === -1 ? path.length : slash
+    const next = tree.get(path.slice(0, end))
     if (next === undefined) return "ENOENT"
     node = next
   }

@@ -50,7 +50,7 @@ const channelOf = (driver: SimulationDriver, link: Link, peer: Channel["peer"], 
   const { self } = driver
   const writeAll = Effect.fnUntraced(function* (bytes: Uint8Array) {
     if (link.torn !== undefined) return yield* Effect.fail(link.torn)
-    let rest = bytes
+    let rest = bytes.slice()
     do {
       const left = rest
       const sent = yield* patiently(driver, link, "write", (kernel) =>

@@ -74,7 +74,7 @@ const syncDirectory = (kernel: Kernel, directory: string): Kernel => {
     else if (isNamedHere(node.durableAt)) files.set(path, withoutName(node))
   }
   for (const [path, node] of kernel.files) {
-    if (!isNamedHere(path)) continue
+    if (!isNamedHere(path) || (node._tag === "File" && node.durableAt === path)) continue
     const named = node._tag === "File" ? { ...node, durableAt: path } : node
     files.set(path, named)
     durable.set(path, afterPowerCut(named))
@@ -94,9 +94,10 @@ export const sync = (kernel: Kernel, pid: number, fd: Fd): Done<undefined> | Err
 
 /** Whoever has the file of a path open, or locked, has it under another name from now on. */
 const follow = (kernel: Kernel, from: string, to: string): Kernel => {
-  const descriptions = new Map(kernel.descriptions)
-  for (const [key, one] of descriptions) {
-    if (one._tag === "File" && one.path === from) descriptions.set(key, { ...one, name: to, path: to })
+  let { descriptions } = kernel
+  for (const [key, one] of kernel.descriptions) {
+    if (one._tag !== "File" || one.path !== from) continue
+    descriptions = SimulatedKernel.withEntry(descriptions, key, { ...one, name: to, path: to })
   }
   const holder = kernel.locks.get(from)
   if (holder === undefined) return { ...kernel, descriptions }

@@ -140,17 +140,20 @@ export const describe = (kernel: Kernel, pid: number, fd: Fd): Description | und
 /** Closes descriptions that no living process holds any more. */
 const sweep = (kernel: Kernel): Kernel => {
   const held = new Set<number>()
-  for (const one of living(kernel)) for (const entry of one.table.entries.values()) held.add(Number(entry.description))
-  for (const key of [...held]) {
+  for (const { ended, table } of kernel.processes.values()) {
+    if (ended === undefined) for (const { description } of table.entries.values()) held.add(Number(description))
+  }
+  // A set gives what is added while it is walked.
+  for (const key of held) {
     const one = kernel.descriptions.get(key)
     if (one?._tag === "Listener") for (const waiting of one.waiting) held.add(waiting)
   }
-  if ([...kernel.descriptions.keys()].every((key) => held.has(key))) return kernel
-  return {
-    ...kernel,
-    descriptions: new Map([...kernel.descriptions].filter(([key]) => held.has(key))),
-    locks: new Map([...kernel.locks].filter(([, holder]) => held.has(holder)))
-  }
+  const descriptions = new Map<number, Description>()
+  for (const [key, one] of kernel.descriptions) if (held.has(key)) descriptions.set(key, one)
+  if (descriptions.size === kernel.descriptions.size) return kernel
+  let { locks } = kernel
+  for (const [path, holder] of locks) if (!held.has(holder)) locks = withEntry(locks, path, undefined)
+  return { ...kernel, descriptions, locks }
 }
 
 /** Opens a description in a process, at the lowest free number. */
@@ -173,7 +176,7 @@ export const install = (
         descriptions: withEntry(kernel.descriptions, key, description),
         next: { ...kernel.next, description: key + 1 }
       },
-      { ...owner, table: FdTableDraft.freeze(draft) }
+      { ...owner, table: FdTableDraft.finish(draft) }
     ),
     value: fd
   }
@@ -187,7 +190,7 @@ export const share = (kernel: Kernel, pid: number, key: number): Done<Fd> | Errn
   const draft = FdTableDraft.make(owner.table)
   const fd = FdTableDraft.open(draft, key, true)
   if (typeof fd === "string") return fd
-  return { kernel: withProcess(kernel, { ...owner, table: FdTableDraft.freeze(draft) }), value: fd }
+  return { kernel: withProcess(kernel, { ...owner, table: FdTableDraft.finish(draft) }), value: fd }
 }
 
 /** close(2) */
@@ -197,7 +200,7 @@ export const close = (kernel: Kernel, pid: number, fd: Fd): Done<undefined> | Er
   const draft = FdTableDraft.make(owner.table)
   const errno = FdTableDraft.close(draft, fd)
   if (errno !== undefined) return errno
-  return { kernel: sweep(withProcess(kernel, { ...owner, table: FdTableDraft.freeze(draft) })), value: undefined }
+  return { kernel: sweep(withProcess(kernel, { ...owner, table: FdTableDraft.finish(draft) })), value: undefined }
 }
 
 /** open(2): `"append"` and `"truncate"` create a missing file with the mode, and write at its end. */

@@ -148,14 +148,15 @@ const join = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => {
   return whole
 }
 
-/** send(2): how many of the bytes there was room for. EPIPE when the other end is closed, EAGAIN when it is full. */
+/** send(2): how many of the bytes there was room for; they are kept and must not change. EPIPE when the other end is closed, EAGAIN when it is full. */
 export const send = (kernel: Kernel, pid: number, fd: Fd, bytes: Uint8Array): Done<number> | ErrnoName => {
   const found = streamAt(kernel, pid, fd)
   if (typeof found === "string") return found
   const peer = kernel.descriptions.get(found[1].peer)
   if (peer?._tag !== "Stream") return "EPIPE"
   if (bytes.length === 0) return { kernel, value: 0 }
-  const sent = bytes.slice(0, BUFFER_BYTES - size(peer.received))
+  const room = BUFFER_BYTES - size(peer.received)
+  const sent = bytes.length <= room ? bytes : bytes.slice(0, room)
   if (sent.length === 0) return "EAGAIN"
   const received = [...peer.received, sent]
   return { kernel: withDescription(kernel, found[1].peer, { ...peer, received }), value: sent.length }

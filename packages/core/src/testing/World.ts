@@ -15,7 +15,15 @@
  * @example
  * const result = Explorer.explore(World.make({ mode: "sealed", faults: 1 }))
  */
+import * as Result from "effect/Result"
+import * as Frame from "../protocol/Frame.ts"
+import type { Message } from "../protocol/Message.ts"
 import type { Model } from "./Explorer.ts"
+import * as FileTree from "./FileTree.ts"
+import * as SimulatedKernel from "./SimulatedKernel.ts"
+import * as SimulatedProcess from "./SimulatedProcess.ts"
+import * as KernelView from "./world/KernelView.ts"
+import { BOOT, CLIENT, LOCK_FILE, PROGRAM } from "./world/Layout.ts"
 import { Moves } from "./world/Moves.ts"
 import { Machines } from "./world/Parties.ts"
 import * as Properties from "./world/Properties.ts"
@@ -24,6 +32,8 @@ import { defaults, type Settings } from "./world/Settings.ts"
 import type { Move, World } from "./world/State.ts"
 import * as View from "./world/View.ts"
 
+export type { Backend, Calls, LaunchRequest } from "./world/Backend.ts"
+export { linux } from "./world/Backend.ts"
 export type { Daemon, Work } from "./world/Daemon.ts"
 export { careful } from "./world/Daemon.ts"
 export type { FaultKind, Policies, Settings } from "./world/Settings.ts"
@@ -38,6 +48,19 @@ export interface WorldModel extends Model<World, Move> {
   readonly unsettled: (world: World) => string | undefined
 }
 
+/** A machine on which nothing of a handoff has happened yet. */
+const boot = (): SimulatedKernel.Kernel => {
+  const kernel = SimulatedKernel.make({
+    processes: [SimulatedProcess.make({ pid: CLIENT, argv: ["client"] })],
+    files: FileTree.add(FileTree.empty, {
+      [PROGRAM]: FileTree.file("", 0o755),
+      [LOCK_FILE]: FileTree.file(),
+      "/run": FileTree.directory()
+    })
+  })
+  return { ...kernel, bootId: BOOT, next: { ...kernel.next, pid: 0 } }
+}
+
 const blank = (settings: Settings, machines: Machines): World => ({
   supervisor: {
     life: "dead",
@@ -48,18 +71,14 @@ const blank = (settings: Settings, machines: Machines): World => ({
     facts: [],
     sessions: [],
     probes: [],
-    unsaved: false
+    unsaved: false,
+    listener: -1
   },
   processes: [],
-  streams: [],
-  lock: 0,
-  path: 0,
-  litter: 0,
+  kernel: boot(),
   disk: settings.daemon.disk,
-  document: undefined,
-  durable: undefined,
   writes: Array.from({ length: settings.writes }, () => "unsent" as const),
-  strangers: [],
+  connections: Array.from({ length: settings.writes }, () => -1),
   excused: [],
   promised: 0,
   faults: 0,
@@ -68,6 +87,18 @@ const blank = (settings: Settings, machines: Machines): World => ({
   faultless: true,
   broken: undefined
 })
+
+/** What the document's file has: one text per document. */
+export const documentOf = ({ kernel }: World): string | undefined => KernelView.documentText(kernel, "files")
+
+/** What was sent to daemons, and not read yet. */
+export const unread = ({ kernel, processes }: World): ReadonlyArray<Message> =>
+  processes.flatMap(({ pid, session }) => {
+    const end = SimulatedKernel.describe(kernel, pid, session)
+    const decoder = new Frame.Decoder()
+    const frames = end?._tag === "Stream" ? end.received.flatMap((bytes) => decoder.push(bytes)) : []
+    return frames.flatMap((frame) => (Result.isSuccess(frame) ? [frame.success.message] : []))
+  })
 
 /** The supervisor starts its first generation, and all goes well. */
 const begin = (settings: Settings, machines: Machines, moves: Moves): World => {
@@ -83,6 +114,10 @@ const begin = (settings: Settings, machines: Machines, moves: Moves): World => {
   throw new Error(`the first generation does not come to serve: ${Properties.unsettled(world, settings)}`)
 }
 
+/** Negative: of what the call is to send, a part is sent. */
+const fate = (fuse: number): string =>
+  fuse === 0 ? "" : ` and dies ${fuse < 0 ? "in the middle of" : "before"} its system call ${Math.abs(fuse)}`
+
 /** The model of a world with these bounds. What is not said is as in {@link defaults}. */
 export const make = <Memory = number, Disk = number>(wish: Partial<Settings<Memory, Disk>> = {}): WorldModel => {
   const settings = { ...defaults, ...wish } as Settings
@@ -97,14 +132,14 @@ export const make = <Memory = number, Disk = number>(wish: Partial<Settings<Memo
     check: (world) => Properties.check(world, settings),
     settled: (world) => Properties.unsettled(world, settings) === undefined,
     unsettled: (world) => Properties.unsettled(world, settings),
-    name: ({ party, event, fuse }) => `${party} ${event}${fuse === 0 ? "" : ` and dies before its effect ${fuse}`}`,
+    name: ({ party, event, fuse }) => `${party} ${event}${fate(fuse)}`,
     describe: (world, move) => {
       const { next, log } = moves.retell(world, move)
       return {
         party: move.party,
-        event: `${move.event}${move.fuse === 0 ? "" : ` (dies before effect ${move.fuse})`}`,
+        event: `${move.event}${fate(move.fuse)}`,
         commands: log,
-        parties: View.columns(next ?? world)
+        parties: View.columns(next ?? world, machines)
       }
     }
   }

@@ -27,8 +27,6 @@ it("every row of the incumbent's table was taken, but for these", () => {
     "drain-abandoned ResumeAfterAbort",
     "seal-abandoned Abort",
     "seal-abandoned ResumeAfterAbort",
-    // A seal that tells of its progress, and is given up at the same time: more faults than two.
-    "seal-abandoned Progressed",
     // As for releasing.
     "release-abandoned Abort",
     "release-abandoned ResumeAfterAbort",

@@ -2,6 +2,7 @@ import * as Explorer from "@handoff/core/testing/Explorer"
 import * as Walk from "@handoff/core/testing/Walk"
 import * as World from "@handoff/core/testing/World"
 import { expect, it } from "vitest"
+import { hastyReplace } from "./Wrong.ts"
 
 const BOUNDS = { faults: 40, swaps: 10, aborts: 5, writes: 6 }
 
@@ -38,8 +39,8 @@ it("the same seed gives the same history", () => {
 })
 
 it("a failure far out shrinks to a few moves that a person can read", { timeout: 120_000 }, () => {
-  const policies = { ...World.shipped, syncs: false }
-  const model = World.make({ mode: "overlap", ...BOUNDS, policies })
+  const backend = { ...World.linux, replace: hastyReplace }
+  const model = World.make({ mode: "overlap", ...BOUNDS, backend })
   const found = Array.from({ length: 100 }, (_, seed) => seed)
     .map((seed) => Walk.walk(model, { seed, steps: 1_000 }))
     .find((one) => one.steps > 60 && one.broken?.property === "7 what was told stays true")

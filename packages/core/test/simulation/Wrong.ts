@@ -8,8 +8,11 @@ import * as Successor from "@handoff/core/protocol/Successor"
 import * as Document from "@handoff/core/swap/Document"
 import * as Recovery from "@handoff/core/swap/Recovery"
 import * as Supervision from "@handoff/core/swap/Supervision"
+import * as SimulatedFiles from "@handoff/core/testing/SimulatedFiles"
+import * as SimulatedKernel from "@handoff/core/testing/SimulatedKernel"
 import type { Daemon } from "@handoff/core/testing/World"
 import * as World from "@handoff/core/testing/World"
+import * as Result from "effect/Result"
 
 export interface Wrong {
   readonly name: string
@@ -41,6 +44,54 @@ const supervision = (
       return { ...step, commands: change(step.commands, step.state, event) }
     }
   })
+
+const backend = (change: Partial<World.Backend>) => ({ backend: { ...World.linux, ...change } })
+
+type Call = World.Calls["call"]
+
+/** The shipped backend's calls with one of them left out. */
+const without =
+  (name: string, call: Call): Call =>
+  (made, f) =>
+    call(made, (kernel) => (made === name ? { kernel, value: undefined as never } : f(kernel)))
+
+/** Takes what it has written for durable. */
+export const hastyReplace: World.Backend["replace"] = ({ pid, call }, path, text) =>
+  World.linux.replace({ pid, call: without("fsync directory", without("fsync", call)) }, path, text)
+
+/** Truncated first, then written. */
+const inPlace: World.Backend["replace"] = ({ pid, call }, path, text) => {
+  const opened = call("open", (kernel) => SimulatedKernel.open(kernel, pid, path, "truncate"))
+  if (Result.isFailure(opened)) return Result.fail(opened.failure)
+  const fd = opened.success
+  const written = call("write", (kernel) => SimulatedFiles.write(kernel, pid, fd, text))
+  call("fsync", (kernel) => SimulatedFiles.sync(kernel, pid, fd))
+  call("close", (kernel) => SimulatedKernel.close(kernel, pid, fd))
+  return Result.map(written, () => undefined)
+}
+
+/** Every process of a pid is the same one. */
+const byPidAlone: Partial<World.Backend> = {
+  identify: (calls, pid) => {
+    const identity = World.linux.identify(calls, pid)
+    return identity === undefined ? undefined : { ...identity, startTime: pid }
+  },
+  signal: ({ pid, call }, process, signal) =>
+    call("kill", (kernel) => {
+      const done = SimulatedKernel.kill(kernel, pid, process.pid, signal)
+      return typeof done === "string" ? done : { kernel: done.kernel, value: undefined }
+    })
+}
+
+/** Launches, and takes the listener away again. */
+const withoutListener: World.Backend["launch"] = (calls, request) =>
+  Result.map(World.linux.launch(calls, request), (launched) => {
+    if (request.successor) calls.call("clone", (kernel) => SimulatedKernel.close(kernel, launched.pid, 3))
+    return launched
+  })
+
+const keepingBothEnds: World.Backend["launch"] = ({ pid, call }, request) =>
+  World.linux.launch({ pid, call: without("close", call) }, request)
 
 /** A write is acknowledged first, and goes to the disk later: bits 0..7 requests, 8..15 acknowledged, 16 closed. */
 const hasty: Daemon<number, number> = {
@@ -251,7 +302,7 @@ export const wrong: ReadonlyArray<Wrong> = [
   {
     name: "the document is renamed without a sync",
     breaks: "7 what was told stays true",
-    settings: policies({ syncs: false })
+    settings: backend({ replace: hastyReplace })
   },
   {
     name: "the document does not name what is about to be launched",
@@ -269,12 +320,27 @@ export const wrong: ReadonlyArray<Wrong> = [
   {
     name: "a process is known by its pid alone",
     breaks: "6 nothing but the handoff's own",
-    settings: { ...policies({ knowsProcesses: false }), faults: 2 }
+    settings: { ...backend(byPidAlone), faults: 2 }
   },
   {
     name: "a restarted supervisor binds its listener anew",
-    breaks: "4 the listener's queue lives",
-    settings: policies({ adoptsListeners: false })
+    breaks: "liveness",
+    settings: backend({ adopt: () => undefined })
+  },
+  {
+    name: "the document is written in place",
+    breaks: "7 what was told stays true",
+    settings: { mode: "overlap", ...backend({ replace: inPlace }) }
+  },
+  {
+    name: "a successor gets no listener",
+    breaks: "0 without a fault a swap commits",
+    settings: backend({ launch: withoutListener })
+  },
+  {
+    name: "the supervisor keeps the successor's end of the channel",
+    breaks: "liveness",
+    settings: backend({ launch: keepingBothEnds })
   },
   {
     name: "a restarted supervisor starts the old command beside what lives",

@@ -1,7 +1,7 @@
 import * as Launch from "@handoff/core/Launch"
 import * as Placement from "@handoff/core/Placement"
-import * as Arbitraries from "@handoff/core/testing/Arbitraries"
 import type * as Signal from "@handoff/core/Signal"
+import * as Arbitraries from "@handoff/core/testing/Arbitraries"
 import * as FileTree from "@handoff/core/testing/FileTree"
 import * as Program from "@handoff/core/testing/Program"
 import * as ProgramMachine from "@handoff/core/testing/ProgramMachine"

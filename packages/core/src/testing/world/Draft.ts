@@ -1,38 +1,142 @@
 /**
- * The working copy of a world while one move is made, and what the kernel does: streams, locks, paths, deaths.
+ * The working copy of a world while one move is made: system calls, deaths, what clients see.
  *
- * A draft lives for one move; the worlds it passes through are values and never change in place.
+ * A draft lives for one move; the worlds it passes through are values and never change in place. Every system call of a
+ * supervisor or daemon is a moment in which it may die: the draft keeps the world of that moment ({@link Crash}).
  */
-import type { Message } from "../../protocol/Message.ts"
+import * as Result from "effect/Result"
+import type { ExitStatus } from "../../backend/Launcher.ts"
+import type { ErrnoName } from "../../Errno.ts"
+import type { Fd } from "../../Fd.ts"
+import type { Done, Kernel } from "../SimulatedKernel.ts"
+import * as SimulatedKernel from "../SimulatedKernel.ts"
+import * as SimulatedStreams from "../SimulatedStreams.ts"
+import * as KernelView from "./KernelView.ts"
+import { CLIENT, generationOf, STATE_FILE, SUPERVISOR } from "./Layout.ts"
 import type { Machines } from "./Parties.ts"
 import type { Settings } from "./Settings.ts"
-import { generationOf, type Process, type Stream, type Supervisor, type World, type WriteStatus } from "./State.ts"
+import type { Fact, Process, Supervisor, World, WriteStatus } from "./State.ts"
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
+
+/** The world right before a system call of `pid`, which was its call of this number in the move. */
+export interface Crash {
+  readonly effect: number
+  readonly pid: number
+  readonly world: World
+  readonly log: ReadonlyArray<string> | undefined
+  /** Something has happened in this move before it. */
+  readonly isNew: boolean
+  /** The bytes that it was about to send. */
+  readonly sending: { readonly fd: Fd; readonly bytes: Uint8Array } | undefined
+}
+
+/** A call that a fault makes fail: the first of this name in the move. */
+export interface Failure {
+  readonly call: string
+  readonly errno: ErrnoName
+}
+
+export interface DraftOptions {
+  readonly failure?: Failure | undefined
+  readonly log?: Array<string> | undefined
+  /** Filled with every moment of the move in which its party may die. */
+  readonly crashes?: Array<Crash> | undefined
+}
 
 export class Draft {
   readonly world: Mutable<World>
   readonly settings: Settings
   readonly machines: Machines
-  /** The acting party dies before its effect of this number; 0: never. */
-  readonly fuse: number
-  effects = 0
   /** What was done, for a trace. */
   readonly log: Array<string> | undefined
+  readonly #crashes: Array<Crash> | undefined
+  #failure: Failure | undefined
+  #effects = 0
+  /** The world of the last moment that was kept, and whether a call since then left anything. */
+  #last: World
+  #seen = false
 
-  constructor(world: World, settings: Settings, machines: Machines, fuse: number, log?: Array<string>) {
+  constructor(world: World, settings: Settings, machines: Machines, { failure, log, crashes }: DraftOptions = {}) {
     this.world = { ...world }
     this.settings = settings
     this.machines = machines
-    this.fuse = fuse
     this.log = log
+    this.#last = world
+    this.#failure = failure
+    this.#crashes = crashes
   }
 
-  /** Counts an effect of the acting party; false when it has just died of its fuse. */
-  lives(): boolean {
-    this.effects++
-    return this.effects !== this.fuse
+  /** A system call. */
+  call<A>(
+    pid: number,
+    name: string,
+    f: (kernel: Kernel) => Done<A> | ErrnoName,
+    sending?: Crash["sending"]
+  ): Result.Result<A, ErrnoName> {
+    if (pid !== CLIENT) {
+      this.#effects++
+      if (this.#crashes !== undefined) this.#mark(this.#crashes, pid, sending)
+      if (this.#failure?.call === name) {
+        const { errno } = this.#failure
+        this.#failure = undefined
+        return Result.fail(errno)
+      }
+    }
+    const before = this.world.kernel
+    const done = f(before)
+    if (typeof done === "string") return Result.fail(done)
+    this.world.kernel = tidy(done.kernel)
+    if (!OWN.has(name) || isSeen(before, done.kernel)) this.#seen = true
+    return Result.succeed(done.value)
   }
+
+  /** A call was to fail, and was not made. */
+  get sparesFailure(): boolean {
+    return this.#failure !== undefined
+  }
+
+  /** What the kernel does by itself, or a fault to it. */
+  happen(f: (kernel: Kernel) => Kernel): void {
+    this.world.kernel = tidy(f(this.world.kernel))
+  }
+
+  /** A moment in which the caller may die, unless nothing that stays has happened since the last such moment. */
+  #mark(crashes: Array<Crash>, pid: number, sending: Crash["sending"]): void {
+    const { disk, promised } = this.world
+    const last = this.#last
+    const isNew = this.#seen || disk !== last.disk || promised !== last.promised
+    if (!isNew && sending === undefined) return
+    const world = { ...this.world }
+    const log = this.log === undefined ? undefined : [...this.log]
+    crashes.push({ effect: this.#effects, pid, world, log, sending, isNew })
+    this.#last = world
+    this.#seen = false
+  }
+}
+
+/** What these change is the caller's own and goes with it, but for files. */
+const OWN: ReadonlySet<string> = new Set(["open", "write", "fsync", "close", "stat", "environ", "recv", "socketpair"])
+
+/** Whether the change of the files is one for those who come after: a name, the document, and what is durable of it. */
+const isSeen = (before: Kernel, after: Kernel): boolean =>
+  (before.files !== after.files || before.durable !== after.durable) &&
+  (before.files.size !== after.files.size ||
+    before.files.get(STATE_FILE) !== after.files.get(STATE_FILE) ||
+    before.durable.get(STATE_FILE) !== after.durable.get(STATE_FILE))
+
+/** The next names are the lowest: worlds in which the same is open meet, whatever was open before. */
+const tidy = (kernel: Kernel): Kernel => {
+  let description = 0
+  let inode = 10_000
+  for (const [key, one] of kernel.descriptions) {
+    if (key > description) description = key
+    if (one._tag !== "File" && one.inode > inode) inode = one.inode
+  }
+  for (const node of kernel.files.values()) if (node._tag === "Socket" && node.inode > inode) inode = node.inode
+  const { next } = kernel
+  if (next.description === description + 1 && next.inode === inode + 1) return kernel
+  return { ...kernel, next: { ...next, description: description + 1, inode: inode + 1 } }
 }
 
 export const breaks = (draft: Draft, property: string, detail: string): void => {
@@ -50,94 +154,74 @@ export const setProcess = (draft: Draft, pid: number, change: Partial<Process>):
   draft.world.processes = draft.world.processes.map((one) => (one.pid === pid ? { ...one, ...change } : one))
 }
 
-export const streamOf = ({ world }: Draft, id: number | undefined): Stream | undefined =>
-  world.streams.find((one) => one.id === id)
-
-/** A stream that nobody has open any more is gone. */
-export const setStream = (draft: Draft, id: number, change: Partial<Stream>): void => {
-  draft.world.streams = draft.world.streams.flatMap((one) => {
-    if (one.id !== id) return [one]
-    const next = { ...one, ...change }
-    return next.supervisorClosed && next.processClosed ? [] : [next]
-  })
+export const close = (draft: Draft, pid: number, fd: Fd): void => {
+  if (fd >= 0) draft.call(pid, "close", (kernel) => SimulatedKernel.close(kernel, pid, fd))
 }
 
-export const addStream = (draft: Draft, pid: number, taken: boolean): number => {
-  const used = new Set(draft.world.streams.map((one) => one.id))
-  let id = 1
-  while (used.has(id)) id++
-  const stream: Stream = {
-    id,
-    pid,
-    toSupervisor: [],
-    toProcess: [],
-    supervisorClosed: false,
-    processClosed: false,
-    taken
-  }
-  draft.world.streams = [...draft.world.streams, stream].sort((one, other) => one.id - other.id)
-  return id
+/** Writes to a stream: false when the other end is closed. */
+export const send = (draft: Draft, pid: number, fd: Fd, bytes: Uint8Array): boolean => {
+  const sent = draft.call(pid, "send", (kernel) => SimulatedStreams.send(kernel, pid, fd, bytes), { fd, bytes })
+  return Result.isSuccess(sent)
 }
 
-/** What is written to a stream whose reader has closed goes nowhere; the writer learns of it when it reads. */
-export const sendToProcess = (draft: Draft, id: number | undefined, message: Message): void => {
-  const stream = streamOf(draft, id)
-  if (stream === undefined || stream.supervisorClosed || stream.processClosed) return
-  setStream(draft, stream.id, { toProcess: [...stream.toProcess, message] })
-}
-
-export const sendToSupervisor = (draft: Draft, pid: number, message: Message): void => {
-  const stream = draft.world.streams.find((one) => one.pid === pid && one.taken && !one.processClosed)
-  if (stream === undefined || stream.supervisorClosed) return
-  setStream(draft, stream.id, { toSupervisor: [...stream.toSupervisor, message] })
-}
-
-export const closeSupervisorEnd = (draft: Draft, id: number | undefined): void => {
-  if (id !== undefined) setStream(draft, id, { supervisorClosed: true, toSupervisor: [] })
-}
-
-/** The process closes the stream that it speaks on. */
-export const closeProcessEnd = (draft: Draft, pid: number): void => {
-  const stream = draft.world.streams.find((one) => one.pid === pid && one.taken && !one.processClosed)
-  if (stream !== undefined) setStream(draft, stream.id, { processClosed: true, toProcess: [] })
+/** Reads from a stream, at most `limit` bytes; none at its end. */
+export const receive = (draft: Draft, pid: number, fd: Fd, limit: number): Uint8Array => {
+  const got = draft.call(pid, "recv", (kernel) => SimulatedStreams.receive(kernel, pid, fd, limit))
+  return draft.machines.frames.intern(Result.getOrThrow(got))
 }
 
 export const setWrite = (draft: Draft, write: number, status: WriteStatus): void => {
   draft.world.writes = draft.world.writes.map((one, index) => (index === write ? status : one))
 }
 
-/** Somebody holds the listener: its queue lives. */
-export const isListening = ({ processes, supervisor }: World): boolean =>
-  processes.length > 0 || supervisor.life !== "dead"
+/** What a client is told: that its write is done, or that it is refused. */
+export const ACKNOWLEDGED = Uint8Array.of(1)
+export const REFUSED = Uint8Array.of(0)
 
-/** The listener's last holder has gone: who waits in its queue is refused. */
-export const closeQueueIfUnheld = (draft: Draft): void => {
-  if (isListening(draft.world)) return
-  draft.world.writes = draft.world.writes.map((one) => (one === "queued" ? "failed" : one))
+/** Clients hear at once what there is for them to hear. */
+export const settleClients = (draft: Draft): void => {
+  const { world } = draft
+  for (const [write, fd] of world.connections.entries()) {
+    if (fd < 0) continue
+    const stream = KernelView.stream(world.kernel, CLIENT, fd)
+    if (stream === undefined || (stream.first === undefined && !stream.ended)) continue
+    const [answer] = receive(draft, CLIENT, fd, 1)
+    if (answer === undefined && world.writes[write] === "queued" && world.processes.length > 0) {
+      breaks(draft, "4 the listener's queue lives", `write ${write} is refused in its queue, and processes live`)
+    }
+    setWrite(draft, write, answer === ACKNOWLEDGED[0] ? "acknowledged" : "failed")
+    close(draft, CLIENT, fd)
+    world.connections = world.connections.map((one, index) => (index === write ? -1 : one))
+  }
+}
+
+export const addFacts = (draft: Draft, ...facts: ReadonlyArray<Fact>): void => {
+  const all = [...draft.world.supervisor.facts, ...facts].sort((one, other) => one.generation - other.generation)
+  setSupervisor(draft, { facts: all })
 }
 
 /** The process is gone, and with it everything it held; the supervisor will learn of it. */
-export const endProcess = (draft: Draft, pid: number): void => {
+export const endProcess = (draft: Draft, pid: number, status: ExitStatus = KILLED): void => {
   const process = processOf(draft, pid)
   if (process === undefined) return
   const { world } = draft
   draft.log?.push(`process ${pid} ends`)
   world.processes = world.processes.filter((one) => one.pid !== pid)
-  if (world.lock === pid) world.lock = 0
-  if (process.socket === "temporary") world.litter++
-  world.streams = world.streams.flatMap((one) => {
-    if (one.pid !== pid) return [one]
-    return one.supervisorClosed ? [] : [{ ...one, processClosed: true, toProcess: [] }]
-  })
-  for (const write of process.requests) setWrite(draft, write, "failed")
-  const { supervisor } = world
+  draft.happen((kernel) => SimulatedKernel.end(kernel, pid, status))
+  learnOfEnd(draft, pid)
+}
+
+export const KILLED: ExitStatus = { _tag: "Signaled", signal: "SIGKILL", coreDumped: false }
+export const EXITED: ExitStatus = { _tag: "Exited", code: 0 }
+export const FAILED: ExitStatus = { _tag: "Exited", code: 1 }
+
+/** The supervisor reaps its child, or sees the end of the process that it has adopted. */
+export const learnOfEnd = (draft: Draft, pid: number): void => {
+  const { supervisor } = draft.world
+  draft.happen((kernel) => SimulatedKernel.reap(kernel, pid))
   const generation = generationOf(pid)
   const known = supervisor.life !== "dead" && supervisor.machine.state.generations.some((one) => one.id === generation)
-  if (known) {
-    const facts = [...supervisor.facts, { generation, what: "exited" as const }, { generation, what: "gone" as const }]
-    setSupervisor(draft, { facts: facts.sort((one, other) => one.generation - other.generation) })
-  }
-  closeQueueIfUnheld(draft)
+  if (known) addFacts(draft, { generation, what: "exited" }, { generation, what: "gone" })
 }
 
 /** A fault has ended it, or made it useless: nobody is to blame for what it does not do any more. */
@@ -148,9 +232,8 @@ export const excuse = (draft: Draft, pid: number): void => {
 
 /** The supervisor is gone; what it had written is still read, what it had not is lost. */
 export const endSupervisor = (draft: Draft): void => {
-  const { world } = draft
   draft.log?.push("the supervisor ends")
-  for (const stream of world.streams) closeSupervisorEnd(draft, stream.id)
+  draft.happen((kernel) => SimulatedKernel.end(kernel, SUPERVISOR, KILLED))
   setSupervisor(draft, {
     life: "dead",
     machine: draft.machines.nobody,
@@ -160,7 +243,7 @@ export const endSupervisor = (draft: Draft): void => {
     facts: [],
     sessions: [],
     probes: [],
-    unsaved: false
+    unsaved: false,
+    listener: -1
   })
-  closeQueueIfUnheld(draft)
 }

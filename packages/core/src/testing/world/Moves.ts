@@ -5,26 +5,48 @@
  * is started again, a stopped process goes on. A slow timer fires by itself when nothing else is under way; earlier it is
  * a fault. Faults have a budget. What people do (writes, swaps, aborts) has one, too, and is neither.
  */
+import * as Result from "effect/Result"
 import type { Transition } from "../Explorer.ts"
-import { Draft, endProcess, endSupervisor, excuse, isListening, setProcess, setSupervisor, setWrite } from "./Draft.ts"
+import * as SimulatedFiles from "../SimulatedFiles.ts"
+import * as SimulatedKernel from "../SimulatedKernel.ts"
+import * as SimulatedProcess from "../SimulatedProcess.ts"
+import * as SimulatedStreams from "../SimulatedStreams.ts"
+import {
+  type Crash,
+  Draft,
+  endProcess,
+  endSupervisor,
+  excuse,
+  type Failure,
+  send,
+  setProcess,
+  setSupervisor,
+  settleClients,
+  setWrite
+} from "./Draft.ts"
+import { GARBAGE } from "./Frames.ts"
+import * as KernelView from "./KernelView.ts"
+import { ADDRESS, CLIENT, SUPERVISOR } from "./Layout.ts"
 import type { Machines } from "./Parties.ts"
 import * as Plain from "./PlainDriver.ts"
 import { unsettled } from "./Properties.ts"
 import { renumber } from "./Renumber.ts"
 import * as Sealed from "./SealedDriver.ts"
 import { commandOf, type FaultKind, type Settings, versionOf } from "./Settings.ts"
-import { generationOf, type Move, type Process, pidOf, type World } from "./State.ts"
+import { generationOf, type Move, type Process, pidOf, type Session, type World } from "./State.ts"
 import * as S from "./SupervisorDriver.ts"
 import * as Timers from "./Timers.ts"
 
-const OTHER_HANDOFF = "another handoff"
+const OTHER_HANDOFF = "ffffffff-ffff-4fff-bfff-ffffffffffff"
 
 type Kind = "fair" | "idle" | "user" | FaultKind
 
-/** Runs what a move does; `fair`, `idle`: the latter does not keep slow timers from firing. */
-type Offer = (kind: Kind, party: string, event: string, run: (draft: Draft) => void) => void
+/** Runs what a move does; `idle`: fair, but it does not keep slow timers from firing. `failure`: with this call failing. */
+type Offer = (kind: Kind, party: string, event: string, run: (draft: Draft) => void, failure?: Failure) => void
 
 const WEIGHT: Readonly<Record<string, number>> = { fair: 1, idle: 0.2, user: 0.3 }
+
+const isFault = (kind: Kind): kind is FaultKind => kind !== "fair" && kind !== "idle" && kind !== "user"
 
 export class Moves {
   readonly #settings: Settings
@@ -39,69 +61,99 @@ export class Moves {
     if (world.broken !== undefined) return []
     const transitions: Array<Transition<World, Move>> = []
     const { kinds } = this.#settings
-    let busy = false
-    const add = (kind: Kind, party: string, event: string, fuse: number, next: World): void => {
+    const add = (kind: Kind, party: string, event: string, fuse: number, draft: Draft): void => {
       const fair = kind === "fair" || kind === "idle"
-      transitions.push({ move: { party, event, fuse }, next: rest(next), fair, weight: WEIGHT[kind] ?? 0.03 })
+      const weight = WEIGHT[kind] ?? 0.03
+      transitions.push({ move: { party, event, fuse }, next: this.#rest(draft), fair, weight })
     }
-    const run = (act: (draft: Draft) => void, fuse: number, isFault: boolean): Draft => {
-      const draft = new Draft(world, this.#settings, this.#machines, fuse)
-      if (isFault) {
-        draft.world.faults--
-        draft.world.faultless = false
-      }
+    const offer: Offer = (kind, party, event, act, failure) => {
+      const costs = isFault(kind) ? 1 : 0
+      if (costs > 0 && (world.faults === 0 || !kinds.includes(kind as FaultKind))) return
+      const mayCrash = world.faults > costs && (kinds.includes("crash") || kinds.includes("cut"))
+      const crashes: Array<Crash> | undefined = mayCrash ? [] : undefined
+      const draft = new Draft(world, this.#settings, this.#machines, { failure, crashes })
+      if (costs > 0) spend(draft)
       act(draft)
-      return draft
-    }
-    const rest = (next: World): World =>
-      unsettled(next, this.#settings) === undefined ? renumber(next, this.#machines) : forgive(next)
-    const offer: Offer = (kind, party, event, act) => {
-      const isFault = kind !== "fair" && kind !== "idle" && kind !== "user"
-      if (isFault && (world.faults === 0 || !kinds.includes(kind))) return
-      const draft = run(act, 0, isFault)
-      if (kind === "fair") busy = true
-      add(kind, party, event, 0, draft.world)
-      const left = world.faults - (isFault ? 1 : 0)
-      if (draft.effects < 2 || left === 0 || !kinds.includes("crash")) return
-      for (let fuse = 2; fuse <= draft.effects; fuse++) {
-        const cut = run(act, fuse, isFault)
-        cut.world.faults--
-        cut.world.faultless = false
-        add("crash", party, event, fuse, cut.world)
+      if (draft.sparesFailure) return
+      add(kind, party, event, 0, draft)
+      for (const crash of crashes ?? []) {
+        if (crash.isNew && kinds.includes("crash")) add("crash", party, event, crash.effect, this.#crash(crash, false))
+        if (crash.sending !== undefined && kinds.includes("cut")) {
+          add("cut", party, event, -crash.effect, this.#crash(crash, true))
+        }
       }
     }
-    supervisorMoves(world, offer)
-    for (const process of world.processes) {
-      if (process.stopped) offer("idle", name(process), "SIGCONT", (draft) => goOn(draft, process))
-      else processMoves(world, process, offer, this.#settings)
-    }
-    clientMoves(world, offer)
-    faults(world, offer)
-    const late: Kind = busy ? "slow" : "fair"
-    slowMoves(world, this.#settings, (timer) => (Timers.isDue(timer) ? "fair" : late), offer)
+    this.#offerAll(world, offer)
     return transitions
   }
 
   /** The same move once more, telling what was done. */
   retell(world: World, move: Move): { readonly next: World | undefined; readonly log: ReadonlyArray<string> } {
-    const log: Array<string> = []
-    let next: World | undefined
-    const offer: Offer = (_, party, event, act) => {
-      if (next !== undefined || party !== move.party || event !== move.event) return
-      const draft = new Draft(world, this.#settings, this.#machines, move.fuse, log)
+    let told: { readonly next: World; readonly log: ReadonlyArray<string> } | undefined
+    const offer: Offer = (kind, party, event, act, failure) => {
+      if (told !== undefined || party !== move.party || event !== move.event) return
+      const log: Array<string> = []
+      const crashes: Array<Crash> = []
+      const draft = new Draft(world, this.#settings, this.#machines, { failure, crashes, log })
+      if (isFault(kind)) spend(draft)
       act(draft)
-      next = unsettled(draft.world, this.#settings) === undefined ? renumber(draft.world, this.#machines) : draft.world
+      const crash = crashes.find((one) => one.effect === Math.abs(move.fuse))
+      if (crash === undefined) told = { next: this.#rest(draft), log }
+      else {
+        const cut = this.#crash(crash, move.fuse < 0)
+        told = { next: this.#rest(cut), log: [...(crash.log ?? []), ...(cut.log ?? [])] }
+      }
     }
-    supervisorMoves(world, offer)
-    for (const process of world.processes) {
-      if (process.stopped) offer("idle", name(process), "SIGCONT", (draft) => goOn(draft, process))
-      else processMoves(world, process, offer, this.#settings)
-    }
-    clientMoves(world, offer)
-    faults(world, offer)
-    slowMoves(world, this.#settings, () => "slow", offer)
-    return { next, log }
+    this.#offerAll(world, offer)
+    return told ?? { next: undefined, log: [] }
   }
+
+  /** Everything that can happen, whatever it costs. */
+  #offerAll(world: World, offer: Offer): void {
+    let busy = false
+    const noting: Offer = (kind, ...rest) => {
+      if (kind === "fair") busy = true
+      offer(kind, ...rest)
+    }
+    supervisorMoves(world, noting, this.#settings, this.#machines)
+    for (const process of world.processes) {
+      if (KernelView.isStopped(world.kernel, process.pid))
+        noting("idle", name(process), "SIGCONT", (draft) => goOn(draft, process))
+      else processMoves(world, process, noting, this.#settings, this.#machines)
+    }
+    clientMoves(world, noting)
+    faults(world, noting, this.#machines)
+    const late: Kind = busy ? "slow" : "fair"
+    slowMoves(world, this.#settings, (timer) => (Timers.isDue(timer) ? "fair" : late), noting)
+  }
+
+  /** The acting party dies right before one of its calls; `partly`: of what it was about to send, a part is sent. */
+  #crash({ pid, world, sending, log }: Crash, partly: boolean): Draft {
+    const draft = new Draft(world, this.#settings, this.#machines, log === undefined ? {} : { log: [] })
+    if (partly && sending !== undefined) {
+      send(draft, pid, sending.fd, sending.bytes.subarray(0, sending.bytes.length >> 1))
+    }
+    spend(draft)
+    if (pid === SUPERVISOR) {
+      endSupervisor(draft)
+      S.adoptOrphans(draft)
+    } else {
+      excuse(draft, pid)
+      endProcess(draft, pid)
+    }
+    return draft
+  }
+
+  #rest(draft: Draft): World {
+    settleClients(draft)
+    const { world } = draft
+    return unsettled(world, this.#settings) === undefined ? renumber(world, this.#machines) : forgive(world)
+  }
+}
+
+const spend = ({ world }: Draft): void => {
+  world.faults--
+  world.faultless = false
 }
 
 export const name = (process: Process): string => `v${process.version} ${process.pid}`
@@ -110,32 +162,51 @@ export const name = (process: Process): string => `v${process.version} ${process
 const forgive = (world: World): World => {
   const { supervisor, excused } = world
   if (excused.length === 0 || supervisor.life !== "running" || supervisor.machine.state.swap !== undefined) return world
-  if (world.streams.length > 0 || world.processes.length > 1) return world
+  if (world.processes.length > 1 || world.processes.some(({ session }) => session >= 0)) return world
   const { generations } = supervisor.machine.state
   const kept = excused.filter((pid) => generations.some((one) => pidOf(one.id) === pid))
   return kept.length === excused.length ? world : { ...world, excused: kept }
 }
 
-const goOn = (draft: Draft, process: Process): void =>
-  setProcess(draft, process.pid, { stopped: false, timers: Timers.expire(process.timers) })
-
-const supervisorMoves = (world: World, offer: Offer): void => {
-  const { supervisor } = world
-  switch (supervisor.life) {
-    case "dead":
-      return offer("idle", "S", "starts", S.restart)
-    case "stopped":
-      return offer("idle", "S", "SIGCONT", (draft) =>
-        setSupervisor(draft, { life: "running", timers: Timers.expire(supervisor.timers) })
-      )
-    case "recovering":
-      return offer("idle", "S", "looks", (draft) => S.look(draft, true))
-    default:
-      runningSupervisor(world, offer)
-  }
+const goOn = (draft: Draft, process: Process): void => {
+  setStopped(draft, process.pid, false)
+  setProcess(draft, process.pid, { timers: Timers.expire(process.timers) })
 }
 
-const runningSupervisor = (world: World, offer: Offer): void => {
+/** SIGSTOP and SIGCONT, by whoever may. */
+const setStopped = (draft: Draft, pid: number, stopped: boolean): void =>
+  draft.happen((kernel) => {
+    const process = kernel.processes.get(pid)
+    return process === undefined ? kernel : SimulatedKernel.withProcess(kernel, { ...process, stopped })
+  })
+
+const supervisorMoves = (world: World, offer: Offer, settings: Settings, machines: Machines): void => {
+  const { supervisor } = world
+  if (supervisor.life === "dead") return offer("idle", "S", "starts", S.restart)
+  if (KernelView.isStopped(world.kernel, SUPERVISOR)) {
+    return offer("idle", "S", "SIGCONT", (draft) => {
+      setStopped(draft, SUPERVISOR, false)
+      setSupervisor(draft, { timers: Timers.expire(supervisor.timers) })
+    })
+  }
+  if (supervisor.life === "recovering") return offer("idle", "S", "looks", (draft) => S.look(draft, true))
+  runningSupervisor(world, offer, settings, machines)
+}
+
+/** No process can be made. */
+const LAUNCH_FAILS: Failure = { call: "clone", errno: "EAGAIN" }
+/** Nothing is written, or all of it, and the disk fails at the last sync. */
+const SAVES_FAIL: ReadonlyArray<Failure> = [
+  { call: "write", errno: "ENOSPC" },
+  { call: "fsync directory", errno: "EIO" }
+]
+
+/** The same moves with a save that fails in each of its ways. */
+const offerFailingSaves = (offer: Offer, party: string, event: string, run: (draft: Draft) => void): void => {
+  for (const failure of SAVES_FAIL) offer("call", party, `${event}; the save fails: ${failure.errno}`, run, failure)
+}
+
+const runningSupervisor = (world: World, offer: Offer, settings: Settings, machines: Machines): void => {
   const { supervisor } = world
   const { state } = supervisor.machine
   const party = "S"
@@ -146,15 +217,16 @@ const runningSupervisor = (world: World, offer: Offer): void => {
       heard.add(fact.generation)
     }
     const event = `hears: generation ${fact.generation} ${fact.what}`
-    offer("fair", party, event, (draft) => S.fact(draft, fact))
-    offer("call", party, `${event}; the save fails`, (draft) => S.fact(draft, fact, "save"))
-    if (fact.what === "gone") offer("call", party, `${event}; a launch fails`, (draft) => S.fact(draft, fact, "launch"))
+    const hear = (draft: Draft) => S.fact(draft, fact)
+    offer("fair", party, event, hear)
+    offerFailingSaves(offer, party, event, hear)
+    if (fact.what === "gone") offer("call", party, `${event}; a launch fails`, hear, LAUNCH_FAILS)
   }
-  for (const session of supervisor.sessions) sessionMoves(world, session, offer)
+  for (const session of supervisor.sessions) sessionMoves(world, session, offer, settings, machines)
   for (const generation of supervisor.looks) {
     offer("fair", party, `sees who serves the handoff socket for generation ${generation}`, (draft) => {
       setSupervisor(draft, { looks: supervisor.looks.filter((one) => one !== generation) })
-      const served = S.listenerAt(draft) === pidOf(generation)
+      const served = S.listenerAt(draft.world) === pidOf(generation)
       S.feed(draft, `see ${generation} ${served}`, { _tag: "HandoffSocketSeen", generation, served, at: 0 })
     })
   }
@@ -182,10 +254,9 @@ const runningSupervisor = (world: World, offer: Offer): void => {
     // A restart waits for a tenth of a second at least: what is known by then is heard before, or S is slow.
     const isEarly = timerName === "restart" && supervisor.facts.length > 0
     const kind = isEarly ? "slow" : isInVain(world, timerName) ? "idle" : "fair"
-    offer(kind, party, `timer ${timerName}`, (draft) => fireSupervisor(draft, timerName))
-    if (timerName === "restart") {
-      offer("call", party, "timer restart; the launch fails", (draft) => fireSupervisor(draft, timerName, "launch"))
-    }
+    const fire = (draft: Draft) => fireSupervisor(draft, timerName)
+    offer(kind, party, `timer ${timerName}`, fire)
+    if (timerName === "restart") offer("call", party, "timer restart; the launch fails", fire, LAUNCH_FAILS)
   }
   if (supervisor.unsaved) {
     offer("fair", party, "saves again", (draft) => S.feed(draft, "save", { _tag: "TimerFired", timer: "save", at: 0 }))
@@ -197,41 +268,73 @@ const resumes = ({ supervisor }: World): boolean => supervisor.machine.state.swa
 
 /** A try that will end as the last one did. A sealed daemon that is started finds the lock held. */
 const isInVain = (world: World, timer: string): boolean =>
-  timer === "handoff:probe" ? !isAnswered(world, resumes(world)) : timer === "restart" && world.lock !== 0
+  timer === "handoff:probe"
+    ? !isAnswered(world, resumes(world))
+    : timer === "restart" && KernelView.lockHolder(world.kernel) !== 0
 
-const fireSupervisor = (draft: Draft, timer: string, failing?: S.Failing): void => {
+const fireSupervisor = (draft: Draft, timer: string): void => {
   setSupervisor(draft, { timers: Timers.clear(draft.world.supervisor.timers, timer) })
-  S.feed(draft, `timer ${timer}`, { _tag: "TimerFired", timer, at: 0 }, failing)
+  S.feed(draft, `timer ${timer}`, { _tag: "TimerFired", timer, at: 0 })
 }
 
-const sessionMoves = (world: World, session: World["supervisor"]["sessions"][number], offer: Offer): void => {
-  if (session.stream === undefined) {
-    offer("fair", "S", "connects", (draft) => S.connect(draft, session, false))
-    return offer("call", "S", "cannot connect", (draft) => S.connect(draft, session, true))
+/** Where a reader's bytes may stop within a frame. */
+const cutsOf = (bytes: Uint8Array, { cuts }: Settings): ReadonlyArray<number> =>
+  cuts === "ends" ? [1, bytes.length - 1] : Array.from({ length: bytes.length - 1 }, (_, index) => index + 1)
+
+/** What a reader makes of the bytes that wait for it, and how they may be cut. */
+const reads = (
+  offer: Offer,
+  party: string,
+  from: string,
+  waiting: { readonly partial: Uint8Array; readonly first: Uint8Array },
+  settings: Settings,
+  machines: Machines,
+  read: (limit: number) => (draft: Draft) => void
+): string => {
+  const { partial, first } = waiting
+  const { message, isGarbled } = machines.frames.decode(partial, first)
+  const what = isGarbled ? "what is no frame" : (message?._tag ?? "a part")
+  const event = `reads ${what}${from}`
+  offer("fair", party, event, read(first.length))
+  for (const cut of message === undefined || partial.length > 0 ? [] : cutsOf(first, settings)) {
+    offer("cut", party, `${event}, of ${first.length} bytes ${cut}`, read(cut))
   }
-  const stream = world.streams.find((one) => one.id === session.stream)
-  if (stream === undefined) return
-  const generation = generationOf(stream.pid)
+  return event
+}
+
+const sessionMoves = (world: World, session: Session, offer: Offer, settings: Settings, machines: Machines): void => {
+  const { fd, pid, partial, torn } = session
+  if (fd === undefined) {
+    const connect = (draft: Draft) => S.connect(draft, session)
+    offer("fair", "S", "connects", connect)
+    return offer("call", "S", "cannot connect", connect, { call: "connect", errno: "ECONNREFUSED" })
+  }
   // Nothing is read before the launch is known.
+  const generation = generationOf(pid)
   if (world.supervisor.facts.some((one) => one.generation === generation && one.what === "launched")) return
-  const [message] = stream.toSupervisor
-  if (message !== undefined) {
-    const event = `reads ${message._tag} of ${stream.pid}`
-    offer("fair", "S", event, (draft) => S.read(draft, session))
-    if (message._tag === "Hello" && session.party === "incumbent") {
-      offer("call", "S", `${event}; the launch fails`, (draft) => S.read(draft, session, "launch"))
+  const stream = KernelView.stream(world.kernel, SUPERVISOR, fd)
+  const read = (limit: number) => (draft: Draft) => S.read(draft, session, limit)
+  const first = torn ? undefined : stream?.first
+  if (first !== undefined) {
+    const event = reads(offer, "S", ` of ${pid}`, { partial, first }, settings, machines, read)
+    if (session.party === "incumbent" && event.startsWith("reads Hello ")) {
+      offer("call", "S", `${event}; the launch fails`, read(first.length), LAUNCH_FAILS)
     }
-    offer("call", "S", `${event}; the save fails`, (draft) => S.read(draft, session, "save"))
-  } else if (stream.processClosed) {
-    offer("fair", "S", `reads the end of ${stream.pid}`, (draft) => S.read(draft, session))
+    offerFailingSaves(offer, "S", event, read(first.length))
+  } else if (torn || stream?.ended === true) {
+    offer("fair", "S", `reads the end of ${pid}`, read(1))
   }
 }
 
 /** A look at the path would bring the swap on. */
 const isAnswered = (world: World, hello: boolean): boolean => {
-  const listener = world.processes.find((one) => one.pid === world.path && one.socket === "published")
-  if (hello) return listener === undefined || (!listener.stopped && listener.incumbent?.state.phase === "serving")
-  return listener !== undefined && listener.pid !== world.supervisor.machine.state.swap?.handoff?.incumbentPid
+  const pid = S.listenerAt(world)
+  const listener = world.processes.find((one) => one.pid === pid)
+  if (!hello) return pid !== undefined && pid !== world.supervisor.machine.state.swap?.handoff?.incumbentPid
+  return (
+    listener === undefined ||
+    (!KernelView.isStopped(world.kernel, listener.pid) && listener.incumbent?.state.phase === "serving")
+  )
 }
 
 const probeMoves = (world: World, probe: World["supervisor"]["probes"][number], offer: Offer): void => {
@@ -244,7 +347,7 @@ const probeMoves = (world: World, probe: World["supervisor"]["probes"][number], 
     // A connection that nobody takes; the look has a limit of its own.
     return offer("idle", "S", "is not greeted at the path", (draft) => answer(draft, undefined))
   }
-  offer(answered ? "fair" : "idle", "S", "looks at the path", (draft) => answer(draft, S.listenerAt(draft)))
+  offer(answered ? "fair" : "idle", "S", "looks at the path", (draft) => answer(draft, S.listenerAt(draft.world)))
 }
 
 const userMoves = (world: World, offer: Offer): void => {
@@ -252,15 +355,15 @@ const userMoves = (world: World, offer: Offer): void => {
   const wanted = state.swap === undefined && (state.phase === "serving" || state.phase === "recovering")
   if (world.swaps > 0 && wanted && world.supervisor.life === "running") {
     const version = versionOf(state.command) + 1
-    const ask = (failing?: S.Failing) => (draft: Draft) => {
+    const ask = (draft: Draft) => {
       draft.world.swaps--
-      const handoffId = `handoff ${state.nextSwap}`
+      const handoffId = `00000000-0000-4000-8000-${String(state.nextSwap).padStart(12, "0")}`
       const event = { _tag: "SwapRequested", request: 1, command: commandOf(version), handoffId, at: 0 } as const
-      S.feed(draft, `swap ${state.nextSwap}`, event, failing)
+      S.feed(draft, `swap ${state.nextSwap}`, event)
     }
-    offer("user", "user", `swap to v${version}`, ask())
-    offer("call", "user", `swap to v${version}; the save fails`, ask("save"))
-    offer("call", "user", `swap to v${version}; the launch fails`, ask("launch"))
+    offer("user", "user", `swap to v${version}`, ask)
+    offerFailingSaves(offer, "user", `swap to v${version}`, ask)
+    offer("call", "user", `swap to v${version}; the launch fails`, ask, LAUNCH_FAILS)
   }
   if (world.aborts > 0 && state.swap !== undefined && state.swap.phase !== "rolling-back") {
     offer("user", "user", "abort", (draft) => {
@@ -270,24 +373,30 @@ const userMoves = (world: World, offer: Offer): void => {
   }
 }
 
-const processMoves = (world: World, process: Process, offer: Offer, settings: Settings): void => {
+const processMoves = (world: World, process: Process, offer: Offer, settings: Settings, machines: Machines): void => {
   const party = name(process)
   const { pid } = process
-  if (process.role === "plain") Plain.moves(process, offer)
-  else sealedMoves(world, process, offer, settings)
-  for (const write of process.accepting ? world.writes.keys() : []) {
-    if (world.writes[write] !== "queued") continue
-    offer("fair", party, `accepts write ${write}`, (draft) => {
-      setWrite(draft, write, "in flight")
-      const requests = [...process.requests, write]
-      const memory = process.role === "plain" ? undefined : settings.daemon.request(process.memory, write)
-      setProcess(draft, pid, { requests, memory })
-    })
-    break
-  }
+  const signalled = KernelView.isAsked(world.kernel, pid)
+  if (process.role === "plain") Plain.moves(process, signalled, offer)
+  else sealedMoves(world, process, signalled, offer, settings, machines)
+  const write = process.accepting ? world.writes.indexOf("queued") : -1
+  if (write === -1) return
+  offer("fair", party, `accepts write ${write}`, (draft) => {
+    const request = Sealed.acceptWrite(draft, pid)
+    if (request === undefined) return
+    const memory = process.role === "plain" ? undefined : settings.daemon.request(process.memory, request.write)
+    setProcess(draft, pid, { requests: [...process.requests, request], memory })
+  })
 }
 
-const sealedMoves = (world: World, process: Process, offer: Offer, settings: Settings): void => {
+const sealedMoves = (
+  world: World,
+  process: Process,
+  signalled: boolean,
+  offer: Offer,
+  settings: Settings,
+  machines: Machines
+): void => {
   const party = name(process)
   const { pid } = process
   const [hook] = process.hooks
@@ -295,25 +404,26 @@ const sealedMoves = (world: World, process: Process, offer: Offer, settings: Set
     offer("fair", party, `${hook} ends`, (draft) => Sealed.endHook(draft, pid, "well"))
   }
   if (hook !== undefined) hookFaults(world, process, hook, offer)
-  const spoken = world.streams.find((one) => one.pid === pid && one.taken && !one.processClosed)
-  if (spoken !== undefined && hook !== "start") {
-    const [message] = spoken.toProcess
-    if (message !== undefined) offer("fair", party, `reads ${message._tag}`, (draft) => Sealed.read(draft, pid))
-    else if (spoken.supervisorClosed) {
-      offer("fair", party, "reads the end", (draft) => Sealed.read(draft, pid))
+  const stream = KernelView.stream(world.kernel, pid, process.session)
+  if (stream !== undefined && hook !== "start") {
+    const { first, ended } = stream
+    const read = (limit: number) => (draft: Draft) => Sealed.read(draft, pid, limit)
+    if (first !== undefined) reads(offer, party, "", { partial: process.partial, first }, settings, machines, read)
+    else if (ended) {
+      offer("fair", party, "reads the end", read(1))
       if (process.successor?.state.phase === "announced") {
-        offer("call", party, "reads the end; the rename fails", (draft) => Sealed.read(draft, pid, true))
+        offer("call", party, "reads the end; the rename fails", read(1), { call: "rename", errno: "EIO" })
       }
     }
   }
   const phase = process.incumbent?.state.phase
   const serves = phase === "serving"
-  if (serves && !process.stopping && world.streams.some((one) => one.pid === pid && !one.taken)) {
+  if (serves && !process.stopping && KernelView.hasWaiting(world.kernel, pid, process.socket)) {
     offer("fair", party, "takes a supervisor", (draft) => Sealed.take(draft, pid))
   }
-  if (process.signalled) offer("fair", party, "hears SIGTERM", (draft) => Sealed.hearStop(draft, pid))
+  if (signalled) offer("fair", party, "hears SIGTERM", (draft) => Sealed.hearStop(draft, pid))
   if (process.stopping && (phase === "greeting" || phase === "resumed")) {
-    offer("fair", party, "sends the supervisor away", (draft) => Sealed.dismiss(draft, pid))
+    offer("fair", party, "sends the supervisor away", (draft) => Sealed.hearEnd(draft, pid))
   }
   if (process.stopping && serves) {
     if (process.accepting) {
@@ -327,7 +437,10 @@ const sealedMoves = (world: World, process: Process, offer: Offer, settings: Set
   for (const timer of process.timers) {
     const timerName = Timers.nameOf(timer)
     if (!Timers.isPoll(timerName)) continue
-    const isFree = timerName === "publish" || world.lock === 0 || (phase !== undefined && isReplaced(world, pid))
+    const isFree =
+      timerName === "publish" ||
+      KernelView.lockHolder(world.kernel) === 0 ||
+      (phase !== undefined && isReplaced(world, pid))
     offer(isFree ? "fair" : "idle", party, `timer ${timerName}`, (draft) => Sealed.fire(draft, pid, timerName))
   }
   const choices = process.memory === undefined ? [] : settings.daemon.work(process.memory, world.disk)
@@ -338,7 +451,7 @@ const sealedMoves = (world: World, process: Process, offer: Offer, settings: Set
 }
 
 const isReplaced = (world: World, pid: number): boolean => {
-  const listener = S.listenerIn(world)
+  const listener = S.listenerAt(world)
   return listener !== undefined && listener !== pid
 }
 
@@ -349,8 +462,11 @@ const hookFaults = (world: World, process: Process, hook: string, offer: Offer):
     offer(kind, party, `${hook}: ${end}`, (draft) => Sealed.endHook(draft, pid, end))
   switch (hook) {
     case "take listeners":
-    case "prepare socket":
       return fail("call", "failed")
+    case "prepare socket": {
+      const failure = { call: "bind", errno: "ENOSPC" } as const
+      return offer("call", party, `${hook}: ENOSPC`, (draft) => Sealed.endHook(draft, pid, "well"), failure)
+    }
     case "open":
       fail("hook", "failed")
       if (process.role === "cold") return
@@ -366,30 +482,36 @@ const hookFaults = (world: World, process: Process, hook: string, offer: Offer):
 
 const clientMoves = (world: World, offer: Offer): void => {
   const write = world.writes.indexOf("unsent")
-  if (write === -1 || !isListening(world)) return
-  offer("user", "client", `sends write ${write}`, (draft) => setWrite(draft, write, "queued"))
+  if (write === -1 || !KernelView.isListening(world.kernel)) return
+  offer("user", "client", `sends write ${write}`, (draft) => {
+    const connected = draft.call(CLIENT, "connect", (kernel) => SimulatedStreams.connect(kernel, CLIENT, ADDRESS))
+    const fd = Result.getOrThrow(connected)
+    send(draft, CLIENT, fd, Uint8Array.of(write))
+    draft.world.connections = world.connections.map((one, index) => (index === write ? fd : one))
+    setWrite(draft, write, "queued")
+  })
 }
 
-const faults = (world: World, offer: Offer): void => {
+const faults = (world: World, offer: Offer, machines: Machines): void => {
   const { supervisor } = world
   if (world.faults === 0) return
   if (supervisor.life !== "dead") offer("kill", "S", "kill -9", endSupervisor)
-  if (supervisor.life === "running") {
-    offer("stop", "S", "SIGSTOP", (draft) => setSupervisor(draft, { life: "stopped" }))
+  if (supervisor.life === "running" && !KernelView.isStopped(world.kernel, SUPERVISOR)) {
+    offer("stop", "S", "SIGSTOP", (draft) => setStopped(draft, SUPERVISOR, true))
   }
   for (const process of world.processes) {
     const party = name(process)
+    const { pid } = process
     offer("kill", party, "kill -9", (draft) => {
-      excuse(draft, process.pid)
-      endProcess(draft, process.pid)
+      excuse(draft, pid)
+      endProcess(draft, pid)
     })
-    if (!process.stopped) {
-      offer("stop", party, "SIGSTOP", (draft) => setProcess(draft, process.pid, { stopped: true }))
-    }
+    if (!KernelView.isStopped(world.kernel, pid))
+      offer("stop", party, "SIGSTOP", (draft) => setStopped(draft, pid, true))
   }
   offer("power", "kernel", "power cut", powerCut)
-  strangers(world, offer)
-  noise(world, offer)
+  strangers(world, offer, machines)
+  noise(world, offer, machines)
 }
 
 const powerCut = (draft: Draft): void => {
@@ -399,20 +521,27 @@ const powerCut = (draft: Draft): void => {
     excuse(draft, pid)
     endProcess(draft, pid)
   }
-  world.document = world.durable
+  settleClients(draft)
+  // Whoever connects is elsewhere, and lives on.
+  draft.happen((kernel) => ({
+    ...SimulatedFiles.powerCut(kernel),
+    processes: new Map([...kernel.processes].filter(([pid]) => pid === CLIENT))
+  }))
   const { survives } = draft.settings.daemon
   if (survives !== undefined) world.disk = survives(world.disk)
 }
 
 /** While nobody looks, the pid of a dead generation is given to another program. */
-const strangers = (world: World, offer: Offer): void => {
+const strangers = (world: World, offer: Offer, machines: Machines): void => {
   if (world.supervisor.life !== "dead") return
-  for (const { id } of world.document?.generations ?? []) {
+  for (const { id } of S.saved({ world, machines })?.generations ?? []) {
     const pid = pidOf(id)
-    if (world.processes.some((one) => one.pid === pid) || world.strangers.includes(pid)) continue
-    offer("pid", "kernel", `gives pid ${pid} to a stranger`, (draft) => {
-      draft.world.strangers = [...world.strangers, pid]
-    })
+    if (world.kernel.processes.has(pid)) continue
+    offer("pid", "kernel", `gives pid ${pid} to a stranger`, (draft) =>
+      draft.happen((kernel) =>
+        SimulatedKernel.withProcess(kernel, SimulatedProcess.make({ pid, argv: [S.STRANGER], startTime: 1 }))
+      )
+    )
   }
 }
 
@@ -422,24 +551,32 @@ const stray = [
   { _tag: "Heartbeat", tsMs: 0n }
 ] as const
 
-const noise = (world: World, offer: Offer): void => {
-  for (const stream of world.streams) {
-    const process = world.processes.find((one) => one.pid === stream.pid)
-    if (process === undefined || stream.processClosed || stream.supervisorClosed || !stream.taken) continue
+const noise = (world: World, offer: Offer, { frames }: Machines): void => {
+  for (const { fd, pid, torn } of world.supervisor.sessions) {
+    const process = world.processes.find((one) => one.pid === pid)
+    if (fd === undefined || torn || process === undefined || process.session < 0) continue
     for (const message of stray) {
-      offer("noise", "S", `a stray ${message._tag} goes to ${stream.pid}`, (draft) => {
-        const streams = world.streams.map((one) =>
-          one === stream ? { ...one, toProcess: [...one.toProcess, message] } : one
-        )
-        draft.world.streams = streams
+      offer("noise", "S", `a stray ${message._tag} goes to ${pid}`, (draft) => {
+        send(draft, SUPERVISOR, fd, frames.encode(message, 1))
       })
     }
-    if (process.timers.includes("heartbeat") && !process.stopped) {
-      offer("noise", name(process), "timer heartbeat", (draft) => Sealed.fire(draft, process.pid, "heartbeat"))
+    offer("noise", "S", `what is no frame goes to ${pid}`, (draft) => {
+      send(draft, SUPERVISOR, fd, GARBAGE)
+    })
+    if (KernelView.isStopped(world.kernel, pid)) continue
+    offer("noise", name(process), "sends what is no frame", (draft) => {
+      send(draft, pid, process.session, GARBAGE)
+    })
+  }
+  for (const process of world.processes) {
+    const { pid } = process
+    if (process.session < 0 || KernelView.isStopped(world.kernel, pid)) continue
+    if (process.timers.includes("heartbeat")) {
+      offer("noise", name(process), "timer heartbeat", (draft) => Sealed.fire(draft, pid, "heartbeat"))
     }
-    if (process.hooks[0] === "seal" && !process.stopped) {
+    if (process.hooks[0] === "seal") {
       const event = { _tag: "Progressed", sealed: 1, total: 2, lastRevision: 0n } as const
-      offer("noise", name(process), "tells its progress", (draft) => Sealed.feed(draft, process.pid, "PR", event))
+      offer("noise", name(process), "tells its progress", (draft) => Sealed.feed(draft, pid, "PR", event))
     }
   }
 }
@@ -447,19 +584,19 @@ const noise = (world: World, offer: Offer): void => {
 /** Timers that fire only when somebody is late, and limits of the same kind. */
 const slowMoves = (world: World, settings: Settings, kindOf: (timer: string) => Kind, offer: Offer): void => {
   const { supervisor } = world
-  if (supervisor.life === "running") {
+  if (supervisor.life === "running" && !KernelView.isStopped(world.kernel, SUPERVISOR)) {
     for (const timer of supervisor.timers) {
       const timerName = Timers.nameOf(timer)
       if (Timers.isPrompt(timerName)) continue
       offer(kindOf(timer), "S", `timer ${timerName}`, (draft) => fireSupervisor(draft, timerName))
     }
   }
-  if (supervisor.life === "recovering") {
+  if (supervisor.life === "recovering" && !KernelView.isStopped(world.kernel, SUPERVISOR)) {
     offer(kindOf(""), "S", "looks, its patience at an end", (draft) => S.look(draft, false))
   }
   for (const process of world.processes) {
-    if (process.stopped) continue
     const { pid } = process
+    if (KernelView.isStopped(world.kernel, pid)) continue
     for (const timer of process.timers) {
       const timerName = Timers.nameOf(timer)
       if (Timers.isPoll(timerName) || timerName === "heartbeat") continue
@@ -469,7 +606,7 @@ const slowMoves = (world: World, settings: Settings, kindOf: (timer: string) => 
       offer(kindOf(""), name(process), "drain runs out of time", (draft) => Sealed.endHook(draft, pid, "well"))
     }
     if (process.stopping && process.incumbent?.state.session) {
-      offer(kindOf(""), name(process), "loses patience", (draft) => Sealed.dismiss(draft, pid))
+      offer(kindOf(""), name(process), "loses patience", (draft) => Sealed.hearEnd(draft, pid))
     }
   }
 }

@@ -6,6 +6,7 @@ import * as Incumbent from "../../protocol/Incumbent.ts"
 import * as Successor from "../../protocol/Successor.ts"
 import type * as Document from "../../swap/Document.ts"
 import * as Supervision from "../../swap/Supervision.ts"
+import { Frames } from "./Frames.ts"
 import { Machine, type Node, Numbers } from "./Machines.ts"
 import { commandOf, facts, optionsOf, type Settings } from "./Settings.ts"
 
@@ -47,12 +48,13 @@ export class Machines {
   /** A supervisor that does not run. */
   readonly nobody: Node<Supervision.State>
   readonly numbers = new Numbers()
+  readonly frames = new Frames()
   /** `machine phase event`, for every step that was ever taken. */
   readonly rows = new Set<string>()
   readonly #documents = new Map<Supervision.State, Document.Document>()
   readonly #decisions = new Map<Document.Document, Map<string, Supervision.Recovered | undefined>>()
   readonly #byText = new Map<string, Document.Document>()
-  readonly #identities = new Map<number, ProcessIdentity>()
+  readonly #identities = new Map<string, ProcessIdentity>()
   readonly #settings: Settings
 
   constructor(settings: Settings) {
@@ -92,9 +94,12 @@ export class Machines {
     return Supervision.initial(optionsOf(this.#settings.mode), commandOf(1))
   }
 
-  identityOf(pid: number): ProcessIdentity {
-    const known = this.#identities.get(pid) ?? { pid, startTime: pid, bootId: "b" }
-    this.#identities.set(pid, known)
+  /** One object for equal identities. */
+  sameIdentity(identity: ProcessIdentity | undefined): ProcessIdentity | undefined {
+    if (identity === undefined) return undefined
+    const text = `${identity.pid} ${identity.startTime} ${identity.bootId}`
+    const known = this.#identities.get(text) ?? identity
+    this.#identities.set(text, known)
     return known
   }
 

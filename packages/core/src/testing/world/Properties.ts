@@ -18,17 +18,20 @@
  *                                                   generation that serves, with nothing left over and an empty journal
  */
 import type { Broken } from "../Explorer.ts"
+import * as KernelView from "./KernelView.ts"
+import { CLIENT, SUPERVISOR } from "./Layout.ts"
 import type { Settings } from "./Settings.ts"
 import { versionOf } from "./Settings.ts"
 import { pidOf, type World } from "./State.ts"
 
 const held = (world: World): Broken | undefined => {
-  const holders = world.processes.filter((one) => one.locked)
-  const wrong = holders.find((one) => one.pid !== world.lock)
+  const lockHolder = KernelView.lockHolder(world.kernel)
+  const holders = world.processes.filter((one) => one.lock >= 0)
+  const wrong = holders.find((one) => one.pid !== lockHolder)
   if (wrong !== undefined || holders.length > 1) {
     return { property: "1 one holder of the data", detail: `${holders.map((one) => one.pid)} hold it, as they believe` }
   }
-  const open = world.processes.find((one) => one.open && one.pid !== world.lock)
+  const open = world.processes.find((one) => one.open && one.pid !== lockHolder)
   if (open === undefined) return undefined
   return { property: "1 one holder of the data", detail: `process ${open.pid} has it open without the lock` }
 }
@@ -59,27 +62,47 @@ export const check = (world: World, settings: Settings): Broken | undefined => {
   return undefined
 }
 
+/** A descriptor that is left, or missing: those of the supervisor, of the daemon, of the clients. */
+const leak = (world: World, settings: Settings): string | undefined => {
+  const [process] = world.processes
+  const expected: ReadonlyArray<readonly [who: string, pid: number, descriptors: number]> = [
+    ["the supervisor", SUPERVISOR, 1],
+    ["the daemon", process?.pid ?? 0, settings.mode === "sealed" ? 3 : 1],
+    ["the client", CLIENT, 0]
+  ]
+  for (const [who, pid, descriptors] of expected) {
+    const open = KernelView.descriptors(world.kernel, pid)
+    if (open !== descriptors) return `${who} has ${open} descriptors open, not ${descriptors}`
+  }
+  return undefined
+}
+
 /** Why a world may not last as it is; undefined for one that may. */
 export const unsettled = (world: World, settings: Settings): string | undefined => {
-  const { supervisor, processes, streams } = world
+  const { supervisor, processes, kernel } = world
   const { state } = supervisor.machine
   const [process] = processes
   if (supervisor.life !== "running" || state.phase !== "serving") return "no supervisor that serves"
-  if (state.swap !== undefined || world.document?.swap !== null) return "a swap is under way"
+  if (state.swap !== undefined) return "a swap is under way"
   if (process === undefined || processes.length > 1) return `${processes.length} generations`
   if (state.serving === undefined || pidOf(state.serving) !== process.pid) return "the supervisor has another in mind"
   if (state.generations.length !== 1) return "a generation that is gone is not forgotten"
-  if (process.stopped || !process.accepting || process.stopping || process.signalled) return "nobody accepts"
+  if (KernelView.isStopped(kernel, process.pid) || KernelView.isStopped(kernel, SUPERVISOR))
+    return "a process is stopped"
+  if (!process.accepting || process.stopping || KernelView.isAsked(kernel, process.pid)) return "nobody accepts"
   if (process.hooks.length > 0 || process.timers.length > 0) return "something is still to happen"
-  if (streams.length > 0 || supervisor.sessions.length > 0) return "a stream is left"
+  if (supervisor.sessions.length > 0 || process.session >= 0) return "a stream is left"
   if (supervisor.probes.length > 0 || supervisor.looks.length > 0 || supervisor.facts.length > 0) return "S is at work"
   if (supervisor.timers.length > 0) return `timer ${supervisor.timers[0]} is left`
   if (supervisor.watches.length > 0) return "the supervisor watches"
-  if (world.litter > 0) return "a temporary socket is left"
+  if (supervisor.unsaved) return "the document is not saved"
+  if (KernelView.hasLitter(kernel)) return "a temporary file is left"
   if (world.writes.includes("queued") || world.writes.includes("in flight")) return "a client waits"
-  if (settings.mode !== "sealed") return undefined
-  if (process.incumbent?.state.phase !== "serving") return "no incumbent"
-  if (world.lock !== process.pid || !process.open || world.path !== process.pid)
-    return "the daemon does not have its data"
-  return undefined
+  if (settings.mode === "sealed") {
+    if (process.incumbent?.state.phase !== "serving") return "no incumbent"
+    const { pid } = process
+    if (KernelView.lockHolder(kernel) !== pid || !process.open || KernelView.pathListener(kernel) !== pid)
+      return "the daemon does not have its data"
+  }
+  return leak(world, settings)
 }

@@ -6,24 +6,36 @@
  * A process begins cold (lock, open, publish, accept) or as a successor, and is an incumbent from then on. It hears one
  * supervisor at a time, and the next one only while it serves.
  */
+import * as Result from "effect/Result"
+import { type Fd, FIRST_INHERITED_FD } from "../../Fd.ts"
 import type * as Incumbent from "../../protocol/Incumbent.ts"
 import type { Message } from "../../protocol/Message.ts"
 import type * as Successor from "../../protocol/Successor.ts"
+import * as SimulatedFiles from "../SimulatedFiles.ts"
+import * as SimulatedKernel from "../SimulatedKernel.ts"
+import * as SimulatedStreams from "../SimulatedStreams.ts"
 import {
+  ACKNOWLEDGED,
+  addFacts,
   breaks,
-  closeProcessEnd,
+  close,
   type Draft,
+  EXITED,
   endProcess,
   excuse,
+  FAILED,
   processOf,
-  sendToSupervisor,
+  REFUSED,
+  receive,
+  send,
   setProcess,
-  setStream,
-  setSupervisor,
   setWrite
 } from "./Draft.ts"
+import { NOTHING } from "./Frames.ts"
+import * as KernelView from "./KernelView.ts"
+import { HANDOFF_SOCKET, LOCK_FILE } from "./Layout.ts"
 import type { Settings } from "./Settings.ts"
-import { generationOf, type Hook, type Process } from "./State.ts"
+import { generationOf, type Hook, type Process, type Request } from "./State.ts"
 import { listenerAt } from "./SupervisorDriver.ts"
 import * as Timers from "./Timers.ts"
 
@@ -33,7 +45,7 @@ type Body<Event> = Event extends unknown ? Omit<Event, "at"> : never
 type Queued = { readonly name: string; readonly event: Body<Incumbent.Event> | Body<Successor.Event> }
 
 /** One event for the process's machine, and every fact that its commands report at once. */
-export const feed = (draft: Draft, pid: number, name: string, event: Queued["event"], failing = false): void => {
+export const feed = (draft: Draft, pid: number, name: string, event: Queued["event"]): void => {
   const queue: Array<Queued> = [{ name, event }]
   for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
     const process = processOf(draft, pid)
@@ -43,13 +55,13 @@ export const feed = (draft: Draft, pid: number, name: string, event: Queued["eve
       const outcome = draft.machines.incumbent.step(process.incumbent, next.name, timed as Incumbent.Event)
       setProcess(draft, pid, { incumbent: outcome.node })
       for (const command of draft.settings.policies.order(outcome.commands)) {
-        if (!incumbentCommand(draft, pid, command as Incumbent.Command, queue)) return
+        incumbentCommand(draft, pid, command as Incumbent.Command, queue)
       }
     } else if (process.successor !== undefined) {
       const outcome = draft.machines.successor.step(process.successor, next.name, timed as Successor.Event)
       setProcess(draft, pid, { successor: outcome.node })
       for (const command of draft.settings.policies.order(outcome.commands)) {
-        if (!successorCommand(draft, pid, command as Successor.Command, queue, failing)) return
+        successorCommand(draft, pid, command as Successor.Command, queue)
       }
     }
   }
@@ -60,13 +72,13 @@ export const feed = (draft: Draft, pid: number, name: string, event: Queued["eve
 const become = (draft: Draft, pid: number): void => {
   const process = processOf(draft, pid)
   if (process?.successor?.state.phase !== "serving" || !process.accepting) return
+  hangUp(draft, pid)
   setProcess(draft, pid, {
     role: "incumbent",
     successor: undefined,
     incumbent: draft.machines.incumbentOf(pid),
     timers: []
   })
-  closeProcessEnd(draft, pid)
 }
 
 const note = (draft: Draft, command: { readonly _tag: string; readonly message?: Message }): void => {
@@ -79,12 +91,21 @@ const hook = (draft: Draft, pid: number, name: Hook): void => {
   if (process !== undefined) setProcess(draft, pid, { hooks: [...process.hooks, name] })
 }
 
-/** The process dies of its fuse. */
-const blown = (draft: Draft, pid: number): boolean => {
-  if (draft.lives()) return false
-  excuse(draft, pid)
-  endProcess(draft, pid)
-  return true
+/** Closes the stream that it speaks on. */
+const hangUp = (draft: Draft, pid: number): void => {
+  const process = processOf(draft, pid)
+  if (process === undefined || process.session < 0) return
+  close(draft, pid, process.session)
+  setProcess(draft, pid, { session: -1, partial: NOTHING })
+}
+
+/** A write that finds the other end closed ends the session, and what was not read of it is lost. */
+const say = (draft: Draft, pid: number, message: Message, version: number, queue: Array<Queued>): void => {
+  const process = processOf(draft, pid)
+  if (process === undefined || process.session < 0) return
+  if (send(draft, pid, process.session, draft.machines.frames.encode(message, version))) return
+  hangUp(draft, pid)
+  queue.push({ name: "gone", event: { _tag: "Disconnected" } })
 }
 
 const setTimer = (draft: Draft, pid: number, timer: string): void => {
@@ -98,87 +119,130 @@ const clearTimer = (draft: Draft, pid: number, timer: string): void => {
 }
 
 export const acquire = (draft: Draft, pid: number): boolean => {
-  const { world } = draft
-  if (world.lock !== 0 && world.lock !== pid) return false
-  world.lock = pid
-  setProcess(draft, pid, { locked: true })
-  return true
+  const opened = draft.call(pid, "open", (kernel) => SimulatedKernel.open(kernel, pid, LOCK_FILE, "append"))
+  if (Result.isFailure(opened)) return false
+  const lock = opened.success
+  const locked = draft.call(pid, "flock", (kernel) => SimulatedKernel.lock(kernel, pid, lock))
+  if (Result.isFailure(locked)) close(draft, pid, lock)
+  else setProcess(draft, pid, { lock })
+  return Result.isSuccess(locked)
 }
 
 export const release = (draft: Draft, pid: number): void => {
   const process = processOf(draft, pid)
-  if (process === undefined) return
-  if (process.open) breaks(draft, "2 released only after the seal", `process ${pid} releases the lock of an open state`)
-  if (draft.world.lock === pid) draft.world.lock = 0
-  setProcess(draft, pid, { locked: false })
+  if (process === undefined || process.lock < 0) return
+  const { lock, open } = process
+  if (open) breaks(draft, "2 released only after the seal", `process ${pid} releases the lock of an open state`)
+  draft.call(pid, "unlock", (kernel) => SimulatedKernel.unlock(kernel, pid, lock))
+  close(draft, pid, lock)
+  setProcess(draft, pid, { lock: -1 })
 }
 
-/** False: it is dead. */
-const incumbentCommand = (draft: Draft, pid: number, command: Incumbent.Command, queue: Array<Queued>): boolean => {
+const holdsLock = ({ world }: Draft, pid: number): boolean => KernelView.lockHolder(world.kernel) === pid
+
+const temporaryName = (pid: number): string => `${HANDOFF_SOCKET}.~${pid}`
+
+/** Sockets under temporary names that nobody listens on. */
+const removeDead = (draft: Draft, pid: number): void => {
+  if (!KernelView.hasLitter(draft.world.kernel)) return
+  draft.call(pid, "unlink", (kernel) => {
+    const alive = new Set<number>()
+    for (const one of kernel.descriptions.values()) if (one._tag === "Listener") alive.add(one.inode)
+    let next = kernel
+    for (const [path, node] of kernel.files) {
+      if (!path.startsWith(`${HANDOFF_SOCKET}.`) || node._tag !== "Socket" || alive.has(node.inode)) continue
+      const unlinked = SimulatedFiles.unlink(next, pid, path)
+      if (typeof unlinked !== "string") next = unlinked.kernel
+    }
+    return { kernel: next, value: undefined }
+  })
+}
+
+/** A socket that listens under a temporary name. */
+const prepareSocket = (draft: Draft, pid: number): Result.Result<Fd, unknown> => {
+  removeDead(draft, pid)
+  const address = { _tag: "Unix", path: temporaryName(pid) } as const
+  return draft.call(pid, "bind", (kernel) =>
+    SimulatedKernel.listen(kernel, pid, { address, backlog: 64, nonBlocking: true, mode: 0o600 })
+  )
+}
+
+/** Renames it over the path, whoever was there. */
+const publish = (draft: Draft, pid: number): boolean =>
+  Result.isSuccess(
+    draft.call(pid, "rename", (kernel) => SimulatedFiles.rename(kernel, pid, temporaryName(pid), HANDOFF_SOCKET))
+  )
+
+/** Whether the path leads to this process's socket. */
+const ownsPath = (draft: Draft, pid: number): boolean => KernelView.pathListener(draft.world.kernel) === pid
+
+const removePath = (draft: Draft, pid: number): void => {
+  draft.call(pid, "unlink", (kernel) => SimulatedFiles.unlink(kernel, pid, HANDOFF_SOCKET))
+}
+
+/** After a successor that is gone, with the lock held: the path leads here again. */
+const reclaim = (draft: Draft, pid: number): void => {
+  removeDead(draft, pid)
+  if (!draft.settings.policies.reclaimsPath || ownsPath(draft, pid)) return
+  const old = processOf(draft, pid)?.socket ?? -1
+  const fresh = prepareSocket(draft, pid)
+  if (Result.isFailure(fresh) || !publish(draft, pid)) return
+  close(draft, pid, old)
+  setProcess(draft, pid, { socket: fresh.success })
+}
+
+const tryLock = (draft: Draft, pid: number, queue: Array<Queued>): void => {
+  const acquired = acquire(draft, pid)
+  queue.push(acquired ? { name: "LA", event: { _tag: "LockAcquired" } } : { name: "LH", event: { _tag: "LockHeld" } })
+}
+
+const incumbentCommand = (draft: Draft, pid: number, command: Incumbent.Command, queue: Array<Queued>): void => {
+  const process = processOf(draft, pid)
+  if (process === undefined) return
   note(draft, command)
-  const { daemon } = draft.settings
+  const { daemon, policies } = draft.settings
   switch (command._tag) {
     case "Send":
-      if (blown(draft, pid)) return false
-      sendToSupervisor(draft, pid, command.message)
-      return true
+      return say(draft, pid, command.message, command.version, queue)
     case "CloseSession":
-      closeProcessEnd(draft, pid)
-      return true
-    case "Drain": {
-      const memory = daemon.drain(processOf(draft, pid)?.memory)
-      setProcess(draft, pid, { accepting: false, memory, cancelled: false })
-      hook(draft, pid, "drain")
-      return true
-    }
+      return hangUp(draft, pid)
+    case "Drain":
+      setProcess(draft, pid, { accepting: false, memory: daemon.drain(process.memory), cancelled: false })
+      return hook(draft, pid, "drain")
     case "CancelDrain":
-      setProcess(draft, pid, { cancelled: true })
-      return true
+      return setProcess(draft, pid, { cancelled: true })
     case "Seal":
-      hook(draft, pid, "seal")
-      return true
+      return hook(draft, pid, "seal")
     case "ReleaseLock":
-      if (blown(draft, pid)) return false
       release(draft, pid)
       queue.push({ name: "LR", event: { _tag: "LockReleased" } })
-      return true
+      return
     case "AcquireLock":
-      queue.push(
-        acquire(draft, pid)
-          ? { name: "LA", event: { _tag: "LockAcquired" } }
-          : { name: "LH", event: { _tag: "LockHeld" } }
-      )
-      return true
+      return tryLock(draft, pid, queue)
     case "ProbePath": {
-      const answering = listenerAt(draft)
+      const answering = listenerAt(draft.world)
       queue.push({ name: `P${answering}`, event: { _tag: "PathAnswered", pid: answering } })
-      return true
+      return
     }
     case "Resume":
-      hook(draft, pid, "resume")
-      return true
-    case "Exit": {
-      if (blown(draft, pid)) return false
+      return hook(draft, pid, "resume")
+    case "Exit":
       if (command.why !== "resume-failed") leave(draft, pid)
       excuse(draft, pid)
-      const process = processOf(draft, pid)
-      if (process !== undefined && !draft.settings.policies.removesOwnPathOnly) draft.world.path = 0
-      if (process !== undefined) endProcess(draft, pid)
-      return false
-    }
+      if (!policies.removesOwnPathOnly) removePath(draft, pid)
+      return endProcess(draft, pid, EXITED)
     case "SetTimer":
-      setTimer(draft, pid, command.timer)
-      return true
+      return setTimer(draft, pid, command.timer)
     case "ClearTimer":
-      clearTimer(draft, pid, command.timer)
-      return true
+      return clearTimer(draft, pid, command.timer)
   }
 }
 
 /** Whoever leaves for another to serve must leave somebody who does, or is about to, unless a fault has just hit it. */
 const leave = (draft: Draft, pid: number): void => {
   const { world } = draft
-  if (world.lock !== 0 && world.lock !== pid && processOf(draft, world.lock)?.open === true) return
+  const lockHolder = KernelView.lockHolder(world.kernel)
+  if (lockHolder !== 0 && lockHolder !== pid && processOf(draft, lockHolder)?.open === true) return
   // It hears late of a swap that is done, perhaps while the next one runs.
   if (world.promised > (processOf(draft, pid)?.version ?? 0)) return
   if (world.processes.some((one) => one.pid !== pid && one.role === "incumbent")) return
@@ -186,73 +250,45 @@ const leave = (draft: Draft, pid: number): void => {
   breaks(draft, "6 the incumbent serves on", `process ${pid} leaves, and nobody else has the data open`)
 }
 
-const successorCommand = (
-  draft: Draft,
-  pid: number,
-  command: Successor.Command,
-  queue: Array<Queued>,
-  failing: boolean
-): boolean => {
+const successorCommand = (draft: Draft, pid: number, command: Successor.Command, queue: Array<Queued>): void => {
+  if (processOf(draft, pid) === undefined) return
   note(draft, command)
   switch (command._tag) {
     case "Send":
-      if (blown(draft, pid)) return false
-      sendToSupervisor(draft, pid, command.message)
-      return true
+      return say(draft, pid, command.message, command.version, queue)
     case "CloseChannel":
-      closeProcessEnd(draft, pid)
-      return true
+      return hangUp(draft, pid)
     case "TakeListeners":
-      hook(draft, pid, "take listeners")
-      return true
+      return hook(draft, pid, "take listeners")
     case "AcquireLock":
-      queue.push(
-        acquire(draft, pid)
-          ? { name: "LA", event: { _tag: "LockAcquired" } }
-          : { name: "LH", event: { _tag: "LockHeld" } }
-      )
-      return true
+      return tryLock(draft, pid, queue)
     case "ReleaseLock":
-      if (blown(draft, pid)) return false
-      release(draft, pid)
-      return true
+      return release(draft, pid)
     case "Open":
-      hook(draft, pid, "open")
-      return true
+      return hook(draft, pid, "open")
     case "CancelOpen":
-      setProcess(draft, pid, { cancelled: true })
-      return true
+      return setProcess(draft, pid, { cancelled: true })
     case "Close":
-      hook(draft, pid, "close")
-      return true
+      return hook(draft, pid, "close")
     case "PrepareSocket":
-      hook(draft, pid, "prepare socket")
-      return true
+      return hook(draft, pid, "prepare socket")
     case "RemoveSocket":
-      hook(draft, pid, "remove socket")
-      return true
+      return hook(draft, pid, "remove socket")
     case "Publish":
-      if (failing) queue.push({ name: "PF", event: { _tag: "PublishFailed" } })
-      else {
-        if (blown(draft, pid)) return false
-        draft.world.path = pid
-        setProcess(draft, pid, { socket: "published" })
-        queue.push({ name: "PD", event: { _tag: "Published" } })
-      }
-      return true
+      queue.push(
+        publish(draft, pid)
+          ? { name: "PD", event: { _tag: "Published" } }
+          : { name: "PF", event: { _tag: "PublishFailed" } }
+      )
+      return
     case "Accept":
-      hook(draft, pid, "accept")
-      return true
+      return hook(draft, pid, "accept")
     case "Exit":
-      if (blown(draft, pid)) return false
-      endProcess(draft, pid)
-      return false
+      return endProcess(draft, pid, EXITED)
     case "SetTimer":
-      setTimer(draft, pid, command.timer)
-      return true
+      return setTimer(draft, pid, command.timer)
     case "ClearTimer":
-      clearTimer(draft, pid, command.timer)
-      return true
+      return clearTimer(draft, pid, command.timer)
   }
 }
 
@@ -267,7 +303,7 @@ const next = (draft: Draft, pid: number): void => {
 
 const writeDisk = (draft: Draft, process: Process, disk: unknown): void => {
   if (draft.machines.numbers.of(disk) === draft.machines.numbers.of(draft.world.disk)) return
-  if (draft.world.lock !== process.pid) {
+  if (!holdsLock(draft, process.pid)) {
     breaks(draft, "5 only the lock's holder writes", `process ${process.pid} writes without the lock`)
   }
   draft.world.disk = disk
@@ -275,9 +311,9 @@ const writeDisk = (draft: Draft, process: Process, disk: unknown): void => {
 
 /** Requests that were never answered belonged to the state that was closed, and fail. */
 const openState = (draft: Draft, pid: number): void => {
-  for (const write of processOf(draft, pid)?.requests ?? []) setWrite(draft, write, "failed")
+  for (const { fd } of processOf(draft, pid)?.requests ?? []) close(draft, pid, fd)
   setProcess(draft, pid, { memory: draft.settings.daemon.open(draft.world.disk), open: true, requests: [] })
-  if (draft.world.lock !== pid) breaks(draft, "1 one holder of the data", `process ${pid} opens without the lock`)
+  if (!holdsLock(draft, pid)) breaks(draft, "1 one holder of the data", `process ${pid} opens without the lock`)
 }
 
 const seal = (draft: Draft, process: Process): void => {
@@ -299,21 +335,25 @@ export const endHook = (draft: Draft, pid: number, end: End): void => {
     case "start":
       return feed(draft, pid, "start", { _tag: "Started" })
     case "lock":
-      return acquire(draft, pid) ? undefined : endProcess(draft, pid)
+      return acquire(draft, pid) ? undefined : endProcess(draft, pid, FAILED)
     case "open":
       return opened(draft, process, end)
-    case "take listeners":
-      return end === "failed"
+    case "take listeners": {
+      const listener = SimulatedKernel.describe(draft.world.kernel, pid, FIRST_INHERITED_FD)
+      return end === "failed" || listener?._tag !== "Listener"
         ? feed(draft, pid, "TF", { _tag: "ListenersFailed" })
         : feed(draft, pid, "TL", { _tag: "ListenersTaken" })
-    case "prepare socket":
-      if (end === "failed") return feed(draft, pid, "SF", { _tag: "SocketFailed" })
-      // Whoever prepares one removes what others have left.
-      draft.world.litter = 0
-      setProcess(draft, pid, { socket: "temporary" })
+    }
+    case "prepare socket": {
+      const socket = prepareSocket(draft, pid)
+      if (Result.isFailure(socket)) return feed(draft, pid, "SF", { _tag: "SocketFailed" })
+      setProcess(draft, pid, { socket: socket.success })
       return feed(draft, pid, "SP", { _tag: "SocketPrepared" })
+    }
     case "remove socket":
-      return setProcess(draft, pid, { socket: "none" })
+      draft.call(pid, "unlink", (kernel) => SimulatedFiles.unlink(kernel, pid, temporaryName(pid)))
+      close(draft, pid, process.socket)
+      return setProcess(draft, pid, { socket: -1 })
     case "close":
       seal(draft, process)
       return feed(draft, pid, "CL", { _tag: "Closed" })
@@ -336,8 +376,7 @@ export const endHook = (draft: Draft, pid: number, end: End): void => {
       // From disk after a seal, never from memory; a state that was not sealed is open still.
       if (process.open) setProcess(draft, pid, { memory: draft.settings.daemon.resume(process.memory) })
       else openState(draft, pid)
-      if (draft.settings.policies.reclaimsPath) draft.world.path = pid
-      draft.world.litter = 0
+      reclaim(draft, pid)
       setProcess(draft, pid, { accepting: true })
       return feed(draft, pid, "RE", { _tag: "Resumed" })
   }
@@ -358,19 +397,16 @@ export const revisionOf = (draft: Draft): bigint => {
 const opened = (draft: Draft, process: Process, end: End): void => {
   const { pid } = process
   if (process.role === "cold") {
-    if (end === "failed") return endProcess(draft, pid)
+    if (end === "failed") return endProcess(draft, pid, FAILED)
     openState(draft, pid)
-    draft.world.litter = 0
-    if (draft.lives() === false) {
-      excuse(draft, pid)
-      return endProcess(draft, pid)
-    }
-    draft.world.path = pid
+    const socket = prepareSocket(draft, pid)
+    // It says so and ends, as any daemon that cannot serve.
+    if (Result.isFailure(socket) || !publish(draft, pid)) return endProcess(draft, pid, FAILED)
     setProcess(draft, pid, {
       role: "incumbent",
       incumbent: draft.machines.incumbentOf(pid),
       accepting: true,
-      socket: "published"
+      socket: socket.success
     })
     return notify(draft, pid)
   }
@@ -383,61 +419,57 @@ const opened = (draft: Draft, process: Process, end: End): void => {
 
 /** READY=1: a datagram to the generation's socket, lost when there is no supervisor. */
 export const notify = (draft: Draft, pid: number): void => {
-  const { supervisor } = draft.world
-  if (supervisor.life === "dead" || supervisor.life === "recovering") return
-  const facts = [...supervisor.facts, { generation: generationOf(pid), what: "notified" as const }]
-  setSupervisor(draft, { facts: facts.sort((one, other) => one.generation - other.generation) })
+  const { life } = draft.world.supervisor
+  if (life === "running") addFacts(draft, { generation: generationOf(pid), what: "notified" })
 }
 
-/** The next bytes of the stream that it speaks on. */
-export const read = (draft: Draft, pid: number, failing = false): void => {
-  const stream = draft.world.streams.find((one) => one.pid === pid && one.taken && !one.processClosed)
-  if (stream === undefined) return
-  const [message, ...rest] = stream.toProcess
-  if (message === undefined) {
-    closeProcessEnd(draft, pid)
-    return feed(draft, pid, "gone", { _tag: "Disconnected" }, failing)
-  }
-  setStream(draft, stream.id, { toProcess: rest })
-  feed(draft, pid, `R${draft.machines.numbers.of(message)}`, { _tag: "Received", message })
+/** The next bytes of the stream that it speaks on, at most `limit`. */
+export const read = (draft: Draft, pid: number, limit: number): void => {
+  const process = processOf(draft, pid)
+  if (process === undefined || process.session < 0) return
+  const bytes = receive(draft, pid, process.session, limit)
+  if (bytes.length === 0) return hearEnd(draft, pid)
+  const { message, number, partial, isGarbled } = draft.machines.frames.decode(process.partial, bytes)
+  if (isGarbled) return hearEnd(draft, pid)
+  setProcess(draft, pid, { partial })
+  if (message !== undefined) feed(draft, pid, `R${number}`, { _tag: "Received", message })
+}
+
+/** The supervisor has closed, has sent what is no frame, or is sent away. */
+export const hearEnd = (draft: Draft, pid: number): void => {
+  hangUp(draft, pid)
+  feed(draft, pid, "gone", { _tag: "Disconnected" })
 }
 
 /** Takes the next supervisor out of the queue of its handoff socket. */
 export const take = (draft: Draft, pid: number): void => {
-  const stream = draft.world.streams.find((one) => one.pid === pid && !one.taken)
-  if (stream === undefined) return
-  setStream(draft, stream.id, { taken: true })
+  const { socket } = processOf(draft, pid) ?? { socket: -1 }
+  const taken = draft.call(pid, "accept", (kernel) => SimulatedStreams.accept(kernel, pid, socket))
+  if (Result.isFailure(taken)) return
+  setProcess(draft, pid, { session: taken.success })
   feed(draft, pid, "connected", { _tag: "Connected" })
 }
 
-export const fire = (draft: Draft, pid: number, timer: string, failing = false): void => {
+export const fire = (draft: Draft, pid: number, timer: string): void => {
   clearTimer(draft, pid, timer)
   // It takes the supervisor's silence for the word. A supervisor that is only slow does not know, and may give up a
   // successor that serves, when the incumbent has left to it.
   if (timer === "word") for (const one of draft.world.processes) excuse(draft, one.pid)
-  feed(draft, pid, `T${timer}`, { _tag: "TimerFired", timer } as Queued["event"], failing)
+  feed(draft, pid, `T${timer}`, { _tag: "TimerFired", timer } as Queued["event"])
 }
 
 /** It hears SIGTERM: what is under way is ended first, then it stops as any daemon does. */
 export const hearStop = (draft: Draft, pid: number): void => {
   const process = processOf(draft, pid)
   if (process === undefined) return
-  setProcess(draft, pid, { signalled: false, stopping: true })
+  draft.call(pid, "sigwait", (kernel) => SimulatedKernel.takeSignals(kernel, pid))
+  setProcess(draft, pid, { stopping: true })
   if (process.role === "cold") {
     setProcess(draft, pid, { open: false })
-    return endProcess(draft, pid)
+    return endProcess(draft, pid, EXITED)
   }
   const phase = process.successor?.state.phase
-  if (phase !== undefined && !["announced", "publishing", "serving", "exiting"].includes(phase)) {
-    closeProcessEnd(draft, pid)
-    feed(draft, pid, "gone", { _tag: "Disconnected" })
-  }
-}
-
-/** A handoff that only began is sent away; one that lasts too long, too. */
-export const dismiss = (draft: Draft, pid: number): void => {
-  closeProcessEnd(draft, pid)
-  feed(draft, pid, "gone", { _tag: "Disconnected" })
+  if (phase !== undefined && !["announced", "publishing", "serving", "exiting"].includes(phase)) hearEnd(draft, pid)
 }
 
 /** Nothing is under way: drains, closes, gives everything back, ends. */
@@ -446,9 +478,28 @@ export const stop = (draft: Draft, pid: number): void => {
   if (process === undefined) return
   if (process.open) seal(draft, process)
   release(draft, pid)
-  const { world } = draft
-  if (world.path === pid || !draft.settings.policies.removesOwnPathOnly) world.path = 0
-  endProcess(draft, pid)
+  if (ownsPath(draft, pid) || !draft.settings.policies.removesOwnPathOnly) removePath(draft, pid)
+  endProcess(draft, pid, EXITED)
+}
+
+/** The next client out of the listener's queue, and what it asks for. */
+export const acceptWrite = (draft: Draft, pid: number): Request | undefined => {
+  const fd = FIRST_INHERITED_FD
+  const taken = draft.call(pid, "accept", (kernel) => SimulatedStreams.accept(kernel, pid, fd))
+  if (Result.isFailure(taken)) return undefined
+  setWrite(draft, draft.world.writes.indexOf("queued"), "in flight")
+  const [write] = receive(draft, pid, taken.success, 1)
+  return write === undefined ? undefined : { write, fd: taken.success }
+}
+
+/** Tells a client how its write ended. */
+export const answerWrite = (draft: Draft, pid: number, write: number, done: boolean): void => {
+  const process = processOf(draft, pid)
+  const request = process?.requests.find((one) => one.write === write)
+  if (process === undefined || request === undefined) return
+  send(draft, pid, request.fd, done ? ACKNOWLEDGED : REFUSED)
+  close(draft, pid, request.fd)
+  setProcess(draft, pid, { requests: process.requests.filter((one) => one !== request) })
 }
 
 /** One of the things that the daemon may do by itself. */
@@ -459,12 +510,6 @@ export const work = (draft: Draft, pid: number, choice: number): void => {
   if (done === undefined) return
   writeDisk(draft, process, done.disk)
   setProcess(draft, pid, { memory: done.memory })
-  for (const [write, status] of [
-    [done.acknowledges, "acknowledged"],
-    [done.refuses, "failed"]
-  ] as const) {
-    if (write === undefined || !process.requests.includes(write)) continue
-    setWrite(draft, write, status)
-    setProcess(draft, pid, { requests: process.requests.filter((one) => one !== write) })
-  }
+  if (done.acknowledges !== undefined) answerWrite(draft, pid, done.acknowledges, true)
+  if (done.refuses !== undefined) answerWrite(draft, pid, done.refuses, false)
 }

@@ -8,7 +8,9 @@ import * as Document from "../../swap/Document.ts"
 import type { Mode } from "../../swap/Mode.ts"
 import * as Recovery from "../../swap/Recovery.ts"
 import * as Supervision from "../../swap/Supervision.ts"
+import { type Backend, linux } from "./Backend.ts"
 import { careful, type Daemon } from "./Daemon.ts"
+import { HANDOFF_SOCKET } from "./Layout.ts"
 
 /** Everything that decides, and the habits of the drivers that decide nothing but can be got wrong. */
 export interface Policies {
@@ -19,12 +21,6 @@ export interface Policies {
   readonly successor: typeof Successor.step
   /** The document is written before the commands of a step are carried out. */
   readonly savesFirst: boolean
-  /** The document is on the disk before anything else happens. */
-  readonly syncs: boolean
-  /** A process is known by its start time, not by its pid alone. */
-  readonly knowsProcesses: boolean
-  /** A restarted supervisor takes the listeners from the processes that hold them. */
-  readonly adoptsListeners: boolean
   /** Facts of a swap's channels are told with the swap's number. */
   readonly numbersSwaps: boolean
   /** A daemon that ends removes the handoff socket's path only if it leads to itself. */
@@ -42,22 +38,20 @@ export const shipped: Policies = {
   incumbent: Incumbent.step,
   successor: Successor.step,
   savesFirst: true,
-  syncs: true,
-  knowsProcesses: true,
-  adoptsListeners: true,
   numbersSwaps: true,
   removesOwnPathOnly: true,
   reclaimsPath: true,
   order: (commands) => commands
 }
 
-export const faultKinds = ["kill", "crash", "stop", "power", "call", "hook", "slow", "noise", "pid"] as const
+export const faultKinds = ["kill", "crash", "cut", "stop", "power", "call", "hook", "slow", "noise", "pid"] as const
 
 /**
- * kill: a party is killed between two steps. crash: in the middle of one. stop: SIGSTOP, and SIGCONT some time later.
- * power: everything dies, and what was not synced is gone. call: a system call fails. hook: a hook of the daemon fails, or
- * what it opened is not well. slow: a timer fires though what it waits for is on its way. noise: a message that nobody
- * waits for. pid: the pid of a dead generation is given to a stranger.
+ * kill: a party is killed between two steps. crash: in the middle of one, between any two of its system calls. cut: a
+ * reader gets a part of a frame, or a writer is killed after a part of it. stop: SIGSTOP, and SIGCONT some time later.
+ * power: everything dies, and what was not synced is gone. call: a system call fails with an errno. hook: a hook of the
+ * daemon fails, or what it opened is not well. slow: a timer fires though what it waits for is on its way. noise: a message
+ * that nobody waits for, or bytes that are none. pid: the pid of a dead generation is given to a stranger.
  */
 export type FaultKind = (typeof faultKinds)[number]
 
@@ -71,7 +65,10 @@ export interface Settings<Memory = unknown, Disk = unknown> {
   readonly aborts: number
   /** How many writes clients may send. */
   readonly writes: number
+  /** Where a frame is cut: after its first byte and before its last, or anywhere. */
+  readonly cuts: "ends" | "anywhere"
   readonly daemon: Daemon<Memory, Disk>
+  readonly backend: Backend
   readonly policies: Policies
 }
 
@@ -82,7 +79,9 @@ export const defaults: Settings<number, number> = {
   swaps: 1,
   aborts: 1,
   writes: 1,
+  cuts: "ends",
   daemon: careful,
+  backend: linux,
   policies: shipped
 }
 
@@ -102,6 +101,6 @@ export const versionOf = (command: Supervision.Command): number => Number((comma
 export const facts: Document.Facts = {
   name: "world",
   supervisor: { pid: 1, version: "", instance: "s" },
-  handoffSocket: "/handoff.sock",
+  handoffSocket: HANDOFF_SOCKET,
   listeners: []
 }

@@ -1,40 +1,33 @@
 /**
- * A whole handoff as one immutable value: the supervisor, the generations, the kernel between them, the disk, the clients.
+ * A whole handoff as one immutable value: the supervisor, the generations, the kernel they run on, the disk, the clients.
  *
- * What cannot matter is not in it: times (the clock stands still, a timer that is set may fire), histories, counts of
- * restarts, texts. A pid is 100 + the generation's number, for a generation has one process.
+ * What a party knows or believes is in its own record; what is so is in the kernel: who lives, who holds the lock, which
+ * descriptors are open, what is in a stream, on the disk, at a path. What cannot matter is in neither: times (the clock
+ * stands still, a timer that is set may fire), histories, counts of restarts, texts.
  */
-
+import type { Fd } from "../../Fd.ts"
 import type * as Incumbent from "../../protocol/Incumbent.ts"
-import type { Message } from "../../protocol/Message.ts"
 import type * as Successor from "../../protocol/Successor.ts"
-import type { Document } from "../../swap/Document.ts"
 import type { Party } from "../../swap/Sealed.ts"
 import type * as Supervision from "../../swap/Supervision.ts"
 import type { Broken } from "../Explorer.ts"
+import type { Kernel } from "../SimulatedKernel.ts"
 import type { Node } from "./Machines.ts"
 
-export const pidOf = (generation: number): number => 100 + generation
-export const generationOf = (pid: number): number => pid - 100
+export { generationOf, pidOf } from "./Layout.ts"
 
-/** A stream between the supervisor and a process: two queues, and who has closed its end. */
-export interface Stream {
-  readonly id: number
-  readonly pid: number
-  readonly toSupervisor: ReadonlyArray<Message>
-  readonly toProcess: ReadonlyArray<Message>
-  readonly supervisorClosed: boolean
-  readonly processClosed: boolean
-  /** The process has taken it out of its listener's queue. */
-  readonly taken: boolean
-}
-
-/** The supervisor's end. */
+/** The supervisor's end of a stream to a daemon. */
 export interface Session {
   readonly swap: number
   readonly party: Party
+  /** The daemon. */
+  readonly pid: number
   /** Undefined: the connection is being made. */
-  readonly stream: number | undefined
+  readonly fd: Fd | undefined
+  /** The part of a frame that was read. */
+  readonly partial: Uint8Array
+  /** A write found the other end closed: nothing more is read. */
+  readonly torn: boolean
 }
 
 /** A fact of one generation on its way to the machine, in order. */
@@ -44,7 +37,8 @@ export interface Fact {
 }
 
 export interface Supervisor {
-  readonly life: "running" | "stopped" | "recovering" | "dead"
+  /** One that is stopped is so in the kernel. */
+  readonly life: "running" | "recovering" | "dead"
   readonly machine: Node<Supervision.State>
   /** With a mark (Timers.ts) those that came due while the process was stopped. */
   readonly timers: ReadonlyArray<string>
@@ -56,6 +50,8 @@ export interface Supervisor {
   readonly probes: ReadonlyArray<{ readonly swap: number; readonly hello: boolean }>
   /** The last save failed. */
   readonly unsaved: boolean
+  /** The service's listener; -1 without one. */
+  readonly listener: Fd
 }
 
 export type Hook =
@@ -71,13 +67,17 @@ export type Hook =
   | "close"
   | "accept"
 
+/** A client's connection, and the write that it asks for. */
+export interface Request {
+  readonly write: number
+  readonly fd: Fd
+}
+
 export interface Process {
   readonly pid: number
   /** Which version it runs: v1 is 1. */
   readonly version: number
-  readonly stopped: boolean
   /** It has been asked to stop (SIGTERM), and knows. */
-  readonly signalled: boolean
   readonly stopping: boolean
   readonly role: "plain" | "cold" | "successor" | "incumbent"
   readonly incumbent: Node<Incumbent.State> | undefined
@@ -85,14 +85,18 @@ export interface Process {
   readonly timers: ReadonlyArray<string>
   /** What runs or is to run, in order. */
   readonly hooks: ReadonlyArray<Hook>
-  /** It holds the lock, as far as it knows. */
-  readonly locked: boolean
+  /** Descriptors; -1 for none. The lock's: it holds the lock, as far as it knows. */
+  readonly lock: Fd
+  readonly socket: Fd
+  /** The stream that it speaks on. */
+  readonly session: Fd
+  /** The part of a frame that was read from it. */
+  readonly partial: Uint8Array
   /** The state is open: there is something in memory that the disk may not have. */
   readonly open: boolean
   readonly memory: unknown
-  readonly requests: ReadonlyArray<number>
+  readonly requests: ReadonlyArray<Request>
   readonly accepting: boolean
-  readonly socket: "none" | "temporary" | "published"
   readonly cancelled: boolean
 }
 
@@ -101,20 +105,12 @@ export type WriteStatus = "unsent" | "queued" | "in flight" | "acknowledged" | "
 export interface World {
   readonly supervisor: Supervisor
   readonly processes: ReadonlyArray<Process>
-  readonly streams: ReadonlyArray<Stream>
-  /** The pid that holds the data lock; 0 for nobody. */
-  readonly lock: number
-  /** Whose socket the handoff socket's path leads to, dead or alive; 0: nothing is there. */
-  readonly path: number
-  /** Sockets under temporary names, whose processes have ended. */
-  readonly litter: number
+  readonly kernel: Kernel
+  /** What the daemon's model has on the disk. */
   readonly disk: unknown
-  /** As the next supervisor would read it, and as it would be after a power cut. */
-  readonly document: Document | undefined
-  readonly durable: Document | undefined
   readonly writes: ReadonlyArray<WriteStatus>
-  /** Pids that belong to strangers now. */
-  readonly strangers: ReadonlyArray<number>
+  /** The client's connection for each write; -1 for none. */
+  readonly connections: ReadonlyArray<Fd>
   /** Processes that a fault, and not the supervisor, has ended or made useless. */
   readonly excused: ReadonlyArray<number>
   /** The newest version that a caller was told is in place. */
@@ -122,12 +118,12 @@ export interface World {
   readonly faults: number
   readonly swaps: number
   readonly aborts: number
-  /** Whether a fault has happened yet. */
+  /** Whether no fault has happened yet. */
   readonly faultless: boolean
   readonly broken: Broken | undefined
 }
 
-/** What happens next, by whom. `fuse`: the party dies before its command of this number. */
+/** What happens next, by whom. `fuse`: the party dies before its system call of this number. */
 export interface Move {
   readonly party: string
   readonly event: string

@@ -5,44 +5,62 @@
  * What the engine leaves to fibers of their own (connecting, looking at the path, waiting for an exit) is a pending thing
  * in the world, which happens in a move of its own.
  */
+import * as Result from "effect/Result"
+import { isSame, type ProcessIdentity } from "../../backend/Processes.ts"
+import { type Fd, FIRST_INHERITED_FD } from "../../Fd.ts"
+import type { SignalName } from "../../Signal.ts"
 import type { Document, SavedGeneration } from "../../swap/Document.ts"
 import type { Sighting } from "../../swap/Recovery.ts"
 import type { Party } from "../../swap/Sealed.ts"
 import type * as Supervision from "../../swap/Supervision.ts"
+import * as SimulatedKernel from "../SimulatedKernel.ts"
+import * as SimulatedProcess from "../SimulatedProcess.ts"
+import type { Calls } from "./Backend.ts"
 import {
-  addStream,
+  addFacts,
   breaks,
-  closeSupervisorEnd,
+  close,
   type Draft,
-  endProcess,
   endSupervisor,
   excuse,
+  learnOfEnd,
   processOf,
-  sendToProcess,
-  setProcess,
+  receive,
+  send,
   setSupervisor
 } from "./Draft.ts"
+import { NOTHING } from "./Frames.ts"
+import * as KernelView from "./KernelView.ts"
+import { HANDOFF_SOCKET, PROGRAM, STATE_FILE, SUPERVISOR } from "./Layout.ts"
 import { textOf } from "./Machines.ts"
 import { optionsOf, versionOf } from "./Settings.ts"
 import { type Fact, type Hook, type Process, pidOf, type Session, type World } from "./State.ts"
 import * as Timers from "./Timers.ts"
 
-/** `how`: what is to fail in this step. */
-export type Failing = "launch" | "save" | undefined
+/** The argument vector of a process that is none of ours. */
+export const STRANGER = "stranger"
+
+/** Where a successor finds its channel: after the one listener. */
+const SUCCESSOR_FD = FIRST_INHERITED_FD + 1
+
+const callsOf = (draft: Draft): Calls => ({
+  pid: SUPERVISOR,
+  call: (name, f) => draft.call(SUPERVISOR, name, f)
+})
 
 /** One event for the machine. `name` tells it from every other. */
-export const feed = (draft: Draft, name: string, event: Supervision.Event, failing?: Failing): void => {
+export const feed = (draft: Draft, name: string, event: Supervision.Event): void => {
   const { machines, world } = draft
   const before = world.supervisor.machine.state
   const { node, commands } = machines.supervision.step(world.supervisor.machine, name, event)
   setSupervisor(draft, { machine: node })
   const { savesFirst } = draft.settings.policies
-  if (savesFirst && !save(draft, failing)) return
+  if (savesFirst) save(draft)
   for (const command of commands) {
     note(draft, command)
-    if (!carryOut(draft, command, failing)) return endSupervisor(draft)
+    carryOut(draft, command)
   }
-  if (!savesFirst && !save(draft, failing)) return
+  if (!savesFirst) save(draft)
   const ended = before.swap
   if (ended?.mode === "sealed" && node.state.swap?.id !== ended.id && world.supervisor.life === "running") {
     end(draft, ended.id, "incumbent")
@@ -79,173 +97,211 @@ const note = (draft: Draft, command: Supervision.Action): void => {
   }
 }
 
-/** False: it died before the document was written. */
-const save = (draft: Draft, failing: Failing): boolean => {
-  const { world, machines, settings } = draft
-  const document = machines.documentOf(world.supervisor.machine.state)
-  if (failing === "save") {
-    setSupervisor(draft, { unsaved: true })
-    draft.log?.push("the document is not saved")
-    return true
-  }
-  setSupervisor(draft, { unsaved: false })
-  if (document === world.document) return true
-  if (!draft.lives()) {
-    endSupervisor(draft)
-    return false
-  }
-  world.document = document
-  // A start that failed is told to its caller, and the next one begins anew.
-  if (document === undefined) world.promised = 0
-  if (settings.policies.syncs) world.durable = document
-  return true
+/** The document's name in its file: texts of documents are long, and a kernel holds many. */
+const nameOf = (draft: Draft, document: Document): string => `D${draft.machines.numbers.of(document)}`
+
+/** What is read from the file; a torn one is set aside, and as none. */
+export const saved = ({ world, machines }: Pick<Draft, "world" | "machines">): Document | undefined => {
+  const text = KernelView.documentText(world.kernel, "files")
+  if (text === undefined || !text.startsWith("D")) return undefined
+  return machines.numbers.value(Number(text.slice(1))) as Document
 }
 
-/** False: it died before this command. */
-const carryOut = (draft: Draft, command: Supervision.Action, failing: Failing): boolean => {
+const save = (draft: Draft): void => {
+  const { world, machines, settings } = draft
+  const document = machines.documentOf(world.supervisor.machine.state)
+  const text = document === undefined ? undefined : nameOf(draft, document)
+  // A save that failed is made again whatever it was.
+  if (text === KernelView.documentText(world.kernel, "files") && !world.supervisor.unsaved) return
+  const { backend } = settings
+  const done =
+    text === undefined ? backend.remove(callsOf(draft), STATE_FILE) : backend.replace(callsOf(draft), STATE_FILE, text)
+  // A file that nobody has to read and that can't be removed is none of anybody's concern.
+  const failed = text !== undefined && Result.isFailure(done)
+  setSupervisor(draft, { unsaved: failed })
+  if (failed) draft.log?.push("the document is not saved")
+  // A start that failed is told to its caller, and the next one begins anew.
+  else if (document === undefined) world.promised = 0
+}
+
+const carryOut = (draft: Draft, command: Supervision.Action): void => {
   const { supervisor } = draft.world
   switch (command._tag) {
     case "Launch":
-      if (!draft.lives()) return false
-      launch(draft, command, failing)
-      return true
+      return launch(draft, command)
     case "LookForHandoffSocket":
-      setSupervisor(draft, { looks: insert(supervisor.looks, command.generation) })
-      return true
+      return setSupervisor(draft, { looks: insert(supervisor.looks, command.generation) })
     case "Handoff":
       return handoff(draft, command.swap, command.command)
     case "Watch":
-      setSupervisor(draft, { watches: insert(supervisor.watches, command.generation) })
-      return true
+      return setSupervisor(draft, { watches: insert(supervisor.watches, command.generation) })
     case "Unwatch":
-      setSupervisor(draft, { watches: supervisor.watches.filter((one) => one !== command.generation) })
-      return true
+      return setSupervisor(draft, { watches: supervisor.watches.filter((one) => one !== command.generation) })
     case "Signal":
-      if (processOf(draft, pidOf(command.generation)) !== undefined && !draft.lives()) return false
-      signal(draft, command.generation, command.signal)
-      return true
+      return signal(draft, command.generation, command.signal)
     case "SetTimer":
       if (command.timer !== "stable") setSupervisor(draft, { timers: Timers.set(supervisor.timers, command.timer) })
-      return true
+      return
     case "ClearTimer":
-      setSupervisor(draft, { timers: Timers.clear(supervisor.timers, command.timer) })
-      return true
+      return setSupervisor(draft, { timers: Timers.clear(supervisor.timers, command.timer) })
     case "Answer":
       if (command.answer._tag === "SwapEnded") answered(draft, command.answer.record)
-      return true
+      return
     case "Tell":
-      return true
+      return
     case "Finish":
-      endSupervisor(draft)
-      return true
+      return endSupervisor(draft)
   }
 }
 
 const insert = (sorted: ReadonlyArray<number>, value: number): ReadonlyArray<number> =>
   sorted.includes(value) ? sorted : [...sorted, value].sort((one, other) => one - other)
 
-const addFacts = (draft: Draft, ...facts: ReadonlyArray<Fact>): void => {
-  const all = [...draft.world.supervisor.facts, ...facts].sort((one, other) => one.generation - other.generation)
-  setSupervisor(draft, { facts: all })
-}
+const forgetNextPid = (draft: Draft): void =>
+  draft.happen((kernel) => ({ ...kernel, next: { ...kernel.next, pid: 0 } }))
 
-const launch = (draft: Draft, command: Extract<Supervision.Action, { _tag: "Launch" }>, failing: Failing): void => {
-  const { world } = draft
+const launch = (draft: Draft, command: Extract<Supervision.Action, { _tag: "Launch" }>): void => {
+  const { world, settings } = draft
   const { generation, successor } = command
-  const isSwap = world.supervisor.machine.state.swap !== undefined
-  if (failing === "launch" || (world.supervisor.unsaved && isSwap)) {
+  const { state } = world.supervisor.machine
+  if (world.supervisor.unsaved && state.swap !== undefined) {
     return addFacts(draft, { generation, what: "launch failed" })
   }
   const pid = pidOf(generation)
   if (processOf(draft, pid) !== undefined) return breaks(draft, "the model", `process ${pid} lives already`)
-  if (successor) {
-    const swap = world.supervisor.machine.state.swap?.id ?? 0
-    const stream = addStream(draft, pid, true)
-    setSupervisor(draft, { sessions: [...world.supervisor.sessions, { swap, party: "successor", stream }] })
+  const token = state.generations.find((one) => one.id === generation)?.token ?? ""
+  // The kernel gives this pid next; a stranger that had it has gone.
+  draft.happen((kernel) => ({
+    ...kernel,
+    processes: SimulatedKernel.withEntry(kernel.processes, pid, undefined),
+    next: { ...kernel.next, pid }
+  }))
+  const launched = settings.backend.launch(callsOf(draft), {
+    argv: command.command.argv,
+    environment: { HANDOFF_TOKEN: token },
+    listener: world.supervisor.listener,
+    successor
+  })
+  forgetNextPid(draft)
+  if (Result.isFailure(launched)) return addFacts(draft, { generation, what: "launch failed" })
+  const { channel } = launched.success
+  if (channel !== undefined) {
+    const swap = state.swap?.id ?? 0
+    const session: Session = { swap, party: "successor", pid, fd: channel, partial: NOTHING, torn: false }
+    setSupervisor(draft, { sessions: [...world.supervisor.sessions, session] })
   }
-  const isSealed = draft.settings.mode === "sealed"
+  born(draft, pid, versionOf(command.command), successor)
+  addFacts(draft, { generation, what: "launched" })
+}
+
+/** What a child is from its first instruction on, whether or not its parent comes to know. */
+const born = (draft: Draft, pid: number, version: number, successor: boolean): void => {
+  const { world, settings, machines } = draft
+  const isSealed = settings.mode === "sealed"
   const hooks: ReadonlyArray<Hook> = isSealed && !successor ? ["lock", "open"] : ["start"]
   const process: Process = {
     pid,
-    version: versionOf(command.command),
-    stopped: false,
-    signalled: false,
+    version,
     stopping: false,
     role: successor ? "successor" : isSealed ? "cold" : "plain",
     incumbent: undefined,
-    successor: successor ? draft.machines.successorOf(pid) : undefined,
+    successor: successor ? machines.successorOf(pid) : undefined,
     timers: [],
     hooks,
-    locked: false,
+    lock: -1,
+    socket: -1,
+    session: successor ? SUCCESSOR_FD : -1,
+    partial: NOTHING,
     open: false,
     memory: undefined,
     requests: [],
     accepting: false,
-    socket: "none",
     cancelled: false
   }
-  // Its pid is its own: the stranger that had it has gone.
-  if (world.strangers.includes(pid)) world.strangers = world.strangers.filter((one) => one !== pid)
+  draft.happen((kernel) => {
+    const handled = SimulatedKernel.handle(kernel, pid, "SIGTERM")
+    return typeof handled === "string" ? kernel : handled.kernel
+  })
   world.processes = [...world.processes, process].sort((one, other) => one.pid - other.pid)
-  addFacts(draft, { generation, what: "launched" })
 }
 
-const handoff = (draft: Draft, swap: number, command: Supervision.HandoffCommand): boolean => {
+const handoff = (draft: Draft, swap: number, command: Supervision.HandoffCommand): void => {
   const { supervisor } = draft.world
   switch (command._tag) {
-    case "Connect":
-      setSupervisor(draft, { sessions: [...supervisor.sessions, { swap, party: "incumbent", stream: undefined }] })
-      return true
-    case "Send":
-      if (!draft.lives()) return false
-      sendToProcess(draft, sessionOf(draft, swap, command.to)?.stream, command.message)
-      return true
+    case "Connect": {
+      const session: Session = { swap, party: "incumbent", pid: 0, fd: undefined, partial: NOTHING, torn: false }
+      return setSupervisor(draft, { sessions: [...supervisor.sessions, session] })
+    }
+    case "Send": {
+      const session = sessionOf(draft, swap, command.to)
+      if (session?.fd === undefined || session.torn) return
+      const bytes = draft.machines.frames.encode(command.message, command.version)
+      if (!send(draft, SUPERVISOR, session.fd, bytes)) setSession(draft, session, { torn: true })
+      return
+    }
     case "Close":
-      if (!draft.lives()) return false
-      end(draft, swap, command.to)
-      return true
+      return end(draft, swap, command.to)
     case "Probe":
-      setSupervisor(draft, { probes: [...supervisor.probes, { swap, hello: command.hello }] })
-      return true
+      return setSupervisor(draft, { probes: [...supervisor.probes, { swap, hello: command.hello }] })
   }
 }
 
 export const sessionOf = ({ world }: Draft, swap: number, party: Party): Session | undefined =>
   world.supervisor.sessions.find((one) => one.swap === swap && one.party === party)
 
+export const setSession = (draft: Draft, session: Session, change: Partial<Session>): void => {
+  const { sessions } = draft.world.supervisor
+  setSupervisor(draft, { sessions: sessions.map((one) => (one === session ? { ...one, ...change } : one)) })
+}
+
+const drop = (draft: Draft, session: Session): void => {
+  const { sessions } = draft.world.supervisor
+  setSupervisor(draft, { sessions: sessions.filter((one) => one !== session) })
+  if (session.fd !== undefined) close(draft, SUPERVISOR, session.fd)
+}
+
 /** Closes the supervisor's end; what it sent before is still read. */
 const end = (draft: Draft, swap: number, party: Party): void => {
   const session = sessionOf(draft, swap, party)
-  if (session === undefined) return
-  closeSupervisorEnd(draft, session.stream)
-  setSupervisor(draft, { sessions: draft.world.supervisor.sessions.filter((one) => one !== session) })
+  if (session !== undefined) drop(draft, session)
 }
 
-const signal = (draft: Draft, generation: number, name: string): void => {
-  const { world } = draft
+const signal = (draft: Draft, generation: number, name: SignalName): void => {
+  const { world, settings } = draft
   const pid = pidOf(generation)
   const { state } = world.supervisor.machine
-  if (world.strangers.includes(pid))
-    breaks(draft, "6 nothing but the handoff's own", `${name} to a stranger, process ${pid}`)
-  const process = processOf(draft, pid)
-  if (process === undefined) return
-  if (name !== "SIGKILL") {
-    setProcess(draft, pid, { signalled: true })
-    return addFacts(draft, { generation, what: "asked" })
+  const identity = identityOf(draft, generation)
+  if (identity === undefined) return
+  const target = world.kernel.processes.get(pid)
+  const done = settings.backend.signal(callsOf(draft), identity, name)
+  if (Result.isFailure(done)) return
+  if (target?.argv[0] === STRANGER) {
+    return breaks(draft, "6 nothing but the handoff's own", `${name} to a stranger, process ${pid}`)
   }
+  if (name !== "SIGKILL") return addFacts(draft, { generation, what: "asked" })
+  if (processOf(draft, pid) === undefined) return
   // An incumbent that did not come back in time is given up by intent.
   if (state.swap?.handoff?.phase === "resuming") excuse(draft, pid)
   else if (state.serving === generation || (state.swap?.mode !== "exclusive" && state.swap?.from === generation)) {
     breaks(draft, "6 the incumbent serves on", `the supervisor kills generation ${generation}, which serves`)
   }
-  endProcess(draft, pid)
+  draft.log?.push(`process ${pid} ends`)
+  world.processes = world.processes.filter((one) => one.pid !== pid)
+  learnOfEnd(draft, pid)
+}
+
+/** The process that the supervisor means: of one that it started, whatever it is. */
+const identityOf = (draft: Draft, generation: number): ProcessIdentity | undefined => {
+  const { state } = draft.world.supervisor.machine
+  const known = state.generations.find((one) => one.id === generation)?.identity
+  return known ?? draft.settings.backend.identify(callsOf(draft), pidOf(generation))
 }
 
 /** Whoever is said to serve must be able to, unless a fault has just hit it. */
 const checkSuccessor = (draft: Draft, { to, mode }: Supervision.SwapRecord): void => {
   const pid = pidOf(to ?? 0)
   const process = processOf(draft, pid)
-  const able = mode === "sealed" ? process?.open === true && process.locked : process?.accepting === true
+  const able = mode === "sealed" ? process?.open === true && process.lock >= 0 : process?.accepting === true
   if (able || draft.world.excused.includes(pid)) return
   breaks(draft, "7 what was told stays true", `committed, and generation ${to} cannot serve`)
 }
@@ -273,58 +329,55 @@ const answered = (draft: Draft, record: Supervision.SwapRecord): void => {
   }
 }
 
-export const handoffEvent = (
-  draft: Draft,
-  swap: number,
-  name: string,
-  event: Supervision.HandoffEvent,
-  failing?: Failing
-): void => {
+export const handoffEvent = (draft: Draft, swap: number, name: string, event: Supervision.HandoffEvent): void => {
   const current = draft.world.supervisor.machine.state.swap?.id ?? swap
   const told = draft.settings.policies.numbersSwaps ? swap : current
-  feed(draft, `${told} ${name}`, { _tag: "Handoff", swap: told, event, at: 0 }, failing)
+  feed(draft, `${told} ${name}`, { _tag: "Handoff", swap: told, event, at: 0 })
 }
 
 /** A stream has something to read. */
-export const read = (draft: Draft, session: Session, failing?: Failing): void => {
-  const stream = draft.world.streams.find((one) => one.id === session.stream)
-  if (stream === undefined) return
-  const [message, ...rest] = stream.toSupervisor
-  const { swap, party } = session
-  if (message !== undefined) {
-    draft.world.streams = draft.world.streams.map((one) => (one === stream ? { ...one, toSupervisor: rest } : one))
-    const name = `R${party} ${draft.machines.numbers.of(message)}`
-    return handoffEvent(draft, swap, name, { _tag: "Received", from: party, message }, failing)
+export const read = (draft: Draft, session: Session, limit: number): void => {
+  const { swap, party, fd, partial } = session
+  if (fd === undefined) return
+  const bytes = session.torn ? NOTHING : receive(draft, SUPERVISOR, fd, limit)
+  if (bytes.length === 0) {
+    drop(draft, session)
+    return handoffEvent(draft, swap, `L${party}`, { _tag: "Lost", from: party, detail: "it closed the connection" })
   }
-  closeSupervisorEnd(draft, stream.id)
-  setSupervisor(draft, { sessions: draft.world.supervisor.sessions.filter((one) => one !== session) })
-  handoffEvent(draft, swap, `L${party}`, { _tag: "Lost", from: party, detail: "it closed the connection" }, failing)
+  const decoded = draft.machines.frames.decode(partial, bytes)
+  setSession(draft, session, { partial: decoded.partial })
+  const { message } = decoded
+  if (decoded.isGarbled) {
+    const garbled = { _tag: "Garbled", from: party, detail: "no frame" } as const
+    return handoffEvent(draft, swap, `G${party}`, garbled)
+  }
+  if (message === undefined) return
+  handoffEvent(draft, swap, `R${party} ${decoded.number}`, { _tag: "Received", from: party, message })
 }
 
 /** The connection to whoever listens at the path. */
-export const connect = (draft: Draft, session: Session, refused: boolean): void => {
-  const { world } = draft
+export const connect = (draft: Draft, session: Session): void => {
+  const { world, settings } = draft
   const { swap } = session
-  const others = world.supervisor.sessions.filter((one) => one !== session)
-  const pid = listenerAt(draft)
-  if (pid === undefined || refused) {
-    setSupervisor(draft, { sessions: others })
-    return handoffEvent(draft, swap, "CF", { _tag: "ConnectFailed", detail: "ECONNREFUSED" })
+  const connected = settings.backend.connect(callsOf(draft), HANDOFF_SOCKET)
+  if (Result.isFailure(connected)) {
+    drop(draft, session)
+    return handoffEvent(draft, swap, "CF", { _tag: "ConnectFailed", detail: connected.failure })
   }
-  const stream = addStream(draft, pid, false)
-  setSupervisor(draft, { sessions: [...others, { ...session, stream }] })
+  const { fd, pid } = connected.success
+  setSession(draft, session, { fd, pid })
   const from = world.supervisor.machine.state.swap?.from
   const member = from !== undefined && pidOf(from) === pid
   handoffEvent(draft, swap, `C${pid}${member}`, { _tag: "Connected", pid, member })
 }
 
 /** Who answers at the handoff socket's path. */
-export const listenerAt = ({ world }: Draft): number | undefined => listenerIn(world)
+export const listenerAt = ({ kernel }: World): number | undefined => {
+  const pid = KernelView.pathListener(kernel)
+  return pid === 0 ? undefined : pid
+}
 
-export const listenerIn = (world: World): number | undefined =>
-  world.processes.find((one) => one.pid === world.path && one.socket === "published")?.pid
-
-export const fact = (draft: Draft, taken: Fact, failing?: Failing): void => {
+export const fact = (draft: Draft, taken: Fact): void => {
   const { supervisor } = draft.world
   const { generation, what } = taken
   const isLast = what === "gone" || what === "launch failed"
@@ -334,78 +387,100 @@ export const fact = (draft: Draft, taken: Fact, failing?: Failing): void => {
   switch (what) {
     case "launched": {
       const pid = pidOf(generation)
-      return feed(
-        draft,
-        name,
-        { _tag: "Launched", generation, pid, identity: draft.machines.identityOf(pid), at: 0 },
-        failing
-      )
+      const identity = draft.machines.sameIdentity(draft.settings.backend.identify(callsOf(draft), pid))
+      const known = identity === undefined ? {} : { identity }
+      return feed(draft, `${name} ${identity?.bootId}`, {
+        _tag: "Launched",
+        generation,
+        pid,
+        ...known,
+        at: 0
+      })
     }
     case "launch failed":
-      return feed(draft, name, { _tag: "LaunchFailed", generation, detail: "ENOMEM", at: 0 }, failing)
+      return feed(draft, name, { _tag: "LaunchFailed", generation, detail: "EAGAIN", at: 0 })
     case "asked":
-      return feed(draft, name, { _tag: "Asked", generation, at: 0 }, failing)
+      return feed(draft, name, { _tag: "Asked", generation, at: 0 })
     case "notified":
-      return feed(draft, name, { _tag: "Notified", generation, at: 0 }, failing)
+      return feed(draft, name, { _tag: "Notified", generation, at: 0 })
     case "exited": {
       const status = { _tag: "Unknown" } as const
-      return feed(draft, name, { _tag: "Exited", generation, status, at: 0 }, failing)
+      return feed(draft, name, { _tag: "Exited", generation, status, at: 0 })
     }
     case "gone":
-      return feed(draft, name, { _tag: "Gone", generation, at: 0 }, failing)
+      return feed(draft, name, { _tag: "Gone", generation, at: 0 })
   }
 }
 
-/** A new supervisor: reads the document and begins to look. */
+/** A new supervisor: finds the listener, reads the document and begins to look. */
 export const restart = (draft: Draft): void => {
-  const { world, settings, machines } = draft
-  const knows = (world.document?.generations ?? []).some((one) => processFor(draft, one) !== undefined)
-  if (world.processes.length > 0 && !knows && settings.policies.adoptsListeners) {
-    // Somebody it does not know holds the address: the bind fails, and it ends.
-    draft.log?.push("EADDRINUSE")
-    return
+  const { machines, settings } = draft
+  draft.happen((kernel) =>
+    SimulatedKernel.withProcess(kernel, SimulatedProcess.make({ pid: SUPERVISOR, program: PROGRAM, argv: ["handoff"] }))
+  )
+  const document = saved(draft)
+  const found = (document?.generations ?? []).flatMap((one) => processFor(draft, one)?.pid ?? [])
+  const calls = callsOf(draft)
+  const adopted = settings.backend.adopt(calls, found)
+  const listener: Result.Result<Fd, unknown> =
+    adopted === undefined ? settings.backend.listen(calls) : Result.succeed(adopted)
+  if (Result.isFailure(listener)) {
+    // Somebody it does not know holds the address.
+    draft.log?.push(`listen: ${listener.failure}`)
+    return endSupervisor(draft)
   }
-  if (world.processes.length > 0 && !settings.policies.adoptsListeners) {
-    breaks(draft, "4 the listener's queue lives", "a second listener is made while the first has holders")
-  }
-  setSupervisor(draft, { life: "recovering", machine: machines.supervision.intern(machines.fresh()) })
-  if (world.document !== undefined) return
+  const machine = machines.supervision.intern(machines.fresh())
+  // Its own pid is in the document that it is to write: even one that says the same is another.
+  setSupervisor(draft, { life: "recovering", machine, listener: listener.success, unsaved: true })
+  if (document !== undefined) return
   setSupervisor(draft, { life: "running" })
   feed(draft, "start", { _tag: "StartRequested", request: 0, at: 0 })
 }
 
 /** The process that a saved generation names, if it lives. */
-const processFor = (draft: Draft, saved: SavedGeneration): number | undefined => {
-  const pid = pidOf(saved.id)
-  const { knowsProcesses } = draft.settings.policies
-  if (!knowsProcesses && saved.process !== null && draft.world.strangers.includes(pid)) return pid
-  return processOf(draft, pid)?.pid
+const processFor = (draft: Draft, generation: SavedGeneration): ProcessIdentity | undefined => {
+  const { backend } = draft.settings
+  const { process, token } = generation
+  if (process === null) return backend.startedWith(callsOf(draft), "HANDOFF_TOKEN", token)[0]
+  const now = backend.identify(callsOf(draft), process.pid)
+  return now !== undefined && isSame(now, process) ? now : undefined
 }
 
 /** One look at what is there. */
 export const look = (draft: Draft, patient: boolean): void => {
-  const { world, settings } = draft
-  const document = world.document
+  const { world, settings, machines } = draft
+  const document = saved(draft)
   if (document === undefined) return
   const found: Document = {
     ...document,
     generations: document.generations.flatMap((one) => {
-      const pid = processFor(draft, one)
-      return pid === undefined ? [] : [{ ...one, process: draft.machines.identityOf(pid) }]
+      const process = machines.sameIdentity(processFor(draft, one))
+      return process === undefined ? [] : [{ ...one, process }]
     })
   }
-  const answering = listenerAt(draft)
+  const answering = listenerAt(world)
   const sightings = new Map<number, Sighting>()
   for (const { id } of found.generations) {
     const pid = pidOf(id)
-    sightings.set(id, { alive: true, holdsLock: world.lock === pid, answers: answering === pid })
+    const holdsLock = KernelView.lockHolder(world.kernel) === pid
+    sightings.set(id, { alive: true, holdsLock, answers: answering === pid })
   }
   const name = [...sightings].map(([id, { holdsLock, answers }]) => `${id}${holdsLock ? "L" : ""}${answers ? "A" : ""}`)
-  const recovered = draft.machines.decided(document, `${name} ${patient}`, () => {
+  const recovered = machines.decided(document, `${name} ${patient}`, () => {
     const decision = settings.policies.recovery(found, sightings, optionsOf(settings.mode), 0, patient)
     return decision._tag === "Wait" ? undefined : decision.recovered
   })
   if (recovered === undefined) return
   setSupervisor(draft, { life: "running" })
-  feed(draft, `start ${draft.machines.numbers.of(recovered)}`, { _tag: "StartRequested", request: 0, recovered, at: 0 })
+  feed(draft, `start ${machines.numbers.of(recovered)}`, { _tag: "StartRequested", request: 0, recovered, at: 0 })
+}
+
+/** A supervisor that died between a clone and hearing of it leaves a child all the same. */
+export const adoptOrphans = (draft: Draft): void => {
+  const { world } = draft
+  forgetNextPid(draft)
+  for (const { pid, argv, table } of world.kernel.processes.values()) {
+    if (pid <= 100 || argv[0] === STRANGER || processOf(draft, pid) !== undefined) continue
+    born(draft, pid, Number((argv[0] ?? "v0").slice(1)), table.entries.has(SUCCESSOR_FD))
+  }
 }
