@@ -43,10 +43,8 @@ const NO_COUNTERPART: ReadonlyArray<readonly [pattern: RegExp, why: string]> = [
   [/^gives pid/, "pid of a stranger"],
   [/^a stray|^tells its progress|^timer heartbeat|what is no frame/, "stray message"],
   [/^reads .* of \d+ bytes \d+$/, "part of a frame"],
-  [/the save fails: EIO$/, "sync that fails after a rename"],
   [/^timer |runs out of time$|loses patience$|its patience at an end$/, "timer that fires early"],
-  [/^cannot connect$/, "connection that fails"],
-  [/^(take listeners: failed|prepare socket: ENOSPC)$/, "call of the library that fails"]
+  [/; (fsync directory|rename|bind|connect): E\w+$|^take listeners: failed$/, "other call that fails"]
 ]
 
 interface Walk {
@@ -59,7 +57,7 @@ interface Walk {
 }
 
 /** A launch, or a save of which nothing comes to the disk. */
-const isFailingCall = (event: string): boolean => /launch fails$|the save fails: ENOSPC$/.test(event)
+const isFailingCall = (event: string): boolean => /; (clone: EAGAIN|write: ENOSPC)$/.test(event)
 
 const isHit = (event: string): boolean => event === "kill -9" || event === "SIGSTOP"
 
@@ -87,7 +85,7 @@ const cut = (before: State, points: ReadonlyArray<Point>, step: Step): Fault => 
 
 /** A save or a launch of the supervisor. */
 const failingCall = (points: ReadonlyArray<Point>, event: string): Fault => {
-  const isLaunch = event.endsWith("launch fails")
+  const isLaunch = event.endsWith("clone: EAGAIN")
   const nameAfter = (verb: string) =>
     points.flatMap(({ name }) => (name.startsWith(verb) ? [name.slice(verb.length)] : []))[0]
   // Without a change nothing is written, and no save can fail.
@@ -133,7 +131,7 @@ const pointsOfWhole = (
     : all.find((one) => one.move.fuse === 0 && one.move.party === move.party && one.move.event === event)
   if (whole === undefined) return []
   // Nothing is started in this step: no launch can fail.
-  if (call.endsWith("launch fails") && !launchesIn(model, walk.world, whole)) return []
+  if (call.startsWith("clone") && !launchesIn(model, walk.world, whole)) return []
   return pointsHere(model, walk, whole)
 }
 

@@ -264,10 +264,10 @@ const failureIn = (
   const name = eventName(from.world, event, from.memory)
   if (name === "") return undefined
   if (point === `launches in ${name}` && launchesIn(model, from.world, step))
-    return new RegExp(`^${event}; (a|the) launch fails$`)
+    return new RegExp(`^${event}; clone: EAGAIN$`)
   // Nothing has changed: nothing is written.
   if (World.documentOf(step.next) === World.documentOf(from.world)) return undefined
-  return point === `saves ${name}` ? new RegExp(`^${event}; the save fails: ENOSPC$`) : undefined
+  return point === `saves ${name}` ? new RegExp(`^${event}; write: ENOSPC$`) : undefined
 }
 
 const fail = (search: Search, from: Situation, step: Step, fault: Fault): ReadonlyArray<Situation> | undefined => {

@@ -33,7 +33,7 @@ import type { Move, World } from "./world/State.ts"
 import * as View from "./world/View.ts"
 
 export type { Backend, Calls, LaunchRequest } from "./world/Backend.ts"
-export { linux } from "./world/Backend.ts"
+export { linux, skipping } from "./world/Backend.ts"
 export type { Daemon, Work } from "./world/Daemon.ts"
 export { careful } from "./world/Daemon.ts"
 export type { FaultKind, Policies, Settings } from "./world/Settings.ts"

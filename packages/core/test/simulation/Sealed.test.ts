@@ -9,6 +9,10 @@ const models = [
   World.make({ mode: "sealed", faults: 2, swaps: 1 })
 ] as const
 
+holds(
+  "sealed, one swap, a frame cut anywhere",
+  World.make({ mode: "sealed", faults: 1, kinds: ["cut"], cuts: "anywhere" })
+)
 holds("sealed, two swaps, one fault", models[0])
 holds("sealed, one swap, two faults", models[1])
 

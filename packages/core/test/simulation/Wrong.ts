@@ -47,17 +47,9 @@ const supervision = (
 
 const backend = (change: Partial<World.Backend>) => ({ backend: { ...World.linux, ...change } })
 
-type Call = World.Calls["call"]
-
-/** The shipped backend's calls with one of them left out. */
-const without =
-  (name: string, call: Call): Call =>
-  (made, f) =>
-    call(made, (kernel) => (made === name ? { kernel, value: undefined as never } : f(kernel)))
-
 /** Takes what it has written for durable. */
-export const hastyReplace: World.Backend["replace"] = ({ pid, call }, path, text) =>
-  World.linux.replace({ pid, call: without("fsync directory", without("fsync", call)) }, path, text)
+export const hastyReplace: World.Backend["replace"] = (calls, path, text) =>
+  World.linux.replace(World.skipping("fsync directory", World.skipping("fsync", calls)), path, text)
 
 /** Truncated first, then written. */
 const inPlace: World.Backend["replace"] = ({ pid, call }, path, text) => {
@@ -90,8 +82,8 @@ const withoutListener: World.Backend["launch"] = (calls, request) =>
     return launched
   })
 
-const keepingBothEnds: World.Backend["launch"] = ({ pid, call }, request) =>
-  World.linux.launch({ pid, call: without("close", call) }, request)
+const keepingBothEnds: World.Backend["launch"] = (calls, request) =>
+  World.linux.launch(World.skipping("close", calls), request)
 
 /** A write is acknowledged first, and goes to the disk later: bits 0..7 requests, 8..15 acknowledged, 16 closed. */
 const hasty: Daemon<number, number> = {
@@ -358,7 +350,12 @@ export const wrong: ReadonlyArray<Wrong> = [
   {
     name: "an incumbent that resumes leaves the path to the dead successor",
     breaks: "liveness",
-    settings: policies({ reclaimsPath: false })
+    settings: policies({ reclaimsPath: "never" })
+  },
+  {
+    name: "an incumbent that could not take the path back leaves it at that",
+    breaks: "liveness",
+    settings: { ...policies({ reclaimsPath: "once" }), faults: 2, kinds: ["kill", "call"] }
   },
   {
     name: "the exclusive program is started before the old one has ended",

@@ -6,14 +6,10 @@
  * fail by a fault; a backend gives the errno back, and leaves nothing behind that a failed call made useless.
  *
  * @example
- * // One that trusts a rename to be on the disk: a power cut brings the old document back.
+ * // One that takes a rename for durable: a power cut brings the old document back.
  * const hasty: World.Backend = {
  *   ...World.linux,
- *   replace: ({ pid, call }, path, text) => {
- *     const skipping: World.Calls["call"] = (name, f) =>
- *       call(name, (kernel) => (name === "fsync directory" ? { kernel, value: undefined } : f(kernel)))
- *     return World.linux.replace({ pid, call: skipping }, path, text)
- *   }
+ *   replace: (calls, path, text) => World.linux.replace(World.skipping("fsync directory", calls), path, text)
  * }
  */
 import * as Result from "effect/Result"
@@ -38,6 +34,12 @@ export interface Calls {
   /** Makes one system call. A fault of the kind `call` fails it by its name. */
   readonly call: <A>(name: string, f: (kernel: Kernel) => Done<A> | ErrnoName) => Result.Result<A, ErrnoName>
 }
+
+/** The same, but that calls of this name do nothing. */
+export const skipping = (name: string, { pid, call }: Calls): Calls => ({
+  pid,
+  call: (made, f) => call(made, (kernel) => (made === name ? { kernel, value: undefined as never } : f(kernel)))
+})
 
 export interface LaunchRequest {
   readonly argv: ReadonlyArray<string>

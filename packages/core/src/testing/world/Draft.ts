@@ -56,6 +56,7 @@ export class Draft {
   /** The world of the last moment that was kept, and whether a call since then left anything. */
   #last: World
   #seen = false
+  readonly #made = new Set<string>()
 
   constructor(world: World, settings: Settings, machines: Machines, { failure, log, crashes }: DraftOptions = {}) {
     this.world = { ...world }
@@ -76,6 +77,7 @@ export class Draft {
   ): Result.Result<A, ErrnoName> {
     if (pid !== CLIENT) {
       this.#effects++
+      this.#made.add(name)
       if (this.#crashes !== undefined) this.#mark(this.#crashes, pid, sending)
       if (this.#failure?.call === name) {
         const { errno } = this.#failure
@@ -91,9 +93,9 @@ export class Draft {
     return Result.succeed(done.value)
   }
 
-  /** A call was to fail, and was not made. */
-  get sparesFailure(): boolean {
-    return this.#failure !== undefined
+  /** Whether the party made a call of this name. */
+  made(name: string): boolean {
+    return this.#made.has(name)
   }
 
   /** What the kernel does by itself, or a fault to it. */

@@ -92,17 +92,9 @@ export const hasWaiting = (kernel: Kernel, pid: number, fd: Fd): boolean => {
   return one?._tag === "Listener" && one.waiting.length > 0
 }
 
-const nodeNumbers = new WeakMap<FileTree.Node, number>()
-
 /** A number for a file without what is only a name. */
-const nodeNumber = (node: FileTree.Node, { numbers }: Machines): number => {
-  const known = nodeNumbers.get(node)
-  if (known !== undefined) return known
-  const text = node._tag === "File" ? `${node.content} ${node.synced ?? "-"} ${node.durableAt ?? "-"}` : ""
-  const number = numbers.of(text)
-  nodeNumbers.set(node, number)
-  return number
-}
+const nodeNumber = (node: FileTree.Node, { numbers }: Machines): number =>
+  node._tag === "File" ? numbers.ofAll(node.content, node.synced, node.durableAt) : 0
 
 /** The number of a socket's open description in this key; 0 for anything else, and for a socket that is closed. */
 const nameOf = (node: FileTree.Node, named: ReadonlyArray<Description>): number => {

@@ -71,6 +71,12 @@ export class Machine<State, Event, Command> {
   }
 }
 
+/** Texts that begin alike. */
+interface Sequence {
+  readonly number: number
+  readonly next: Map<string | undefined, Sequence>
+}
+
 const SMALL = 1 << 20
 
 /** Numbers for values: equal values get equal numbers. */
@@ -78,6 +84,8 @@ export class Numbers {
   readonly #byText = new Map<string, number>()
   readonly #byObject = new WeakMap<object, number>()
   readonly #values: Array<unknown> = [undefined]
+  readonly #sequences: Sequence = { number: 0, next: new Map() }
+  #count = 1
 
   of(value: unknown): number {
     if (typeof value === "object" && value !== null) {
@@ -90,6 +98,17 @@ export class Numbers {
     if (typeof value === "string") return this.#ofText(value, value)
     if (typeof value === "number") return this.#ofNumber(value)
     return this.#ofText(textOf(value), value)
+  }
+
+  /** A number for texts in this order. */
+  ofAll(...texts: ReadonlyArray<string | undefined>): number {
+    let at = this.#sequences
+    for (const text of texts) {
+      const next = at.next.get(text) ?? { number: this.#count++, next: new Map() }
+      at.next.set(text, next)
+      at = next
+    }
+    return at.number
   }
 
   value(number: number): unknown {

@@ -41,8 +41,18 @@ const OTHER_HANDOFF = "ffffffff-ffff-4fff-bfff-ffffffffffff"
 
 type Kind = "fair" | "idle" | "user" | FaultKind
 
-/** Runs what a move does; `idle`: fair, but it does not keep slow timers from firing. `failure`: with this call failing. */
-type Offer = (kind: Kind, party: string, event: string, run: (draft: Draft) => void, failure?: Failure) => void
+/** Runs what a move does. `idle`: fair, but it does not keep slow timers from firing. */
+type Offer = (kind: Kind, party: string, event: string, run: (draft: Draft) => void) => void
+
+/** The calls that may fail, with the errno that comes of a full machine or a bad disk. */
+const FAILURES: ReadonlyArray<Failure> = [
+  { call: "clone", errno: "EAGAIN" },
+  { call: "connect", errno: "ECONNREFUSED" },
+  { call: "bind", errno: "ENOSPC" },
+  { call: "write", errno: "ENOSPC" },
+  { call: "rename", errno: "EIO" },
+  { call: "fsync directory", errno: "EIO" }
+]
 
 const WEIGHT: Readonly<Record<string, number>> = { fair: 1, idle: 0.2, user: 0.3 }
 
@@ -66,22 +76,31 @@ export class Moves {
       const weight = WEIGHT[kind] ?? 0.03
       transitions.push({ move: { party, event, fuse }, next: this.#rest(draft), fair, weight })
     }
-    const offer: Offer = (kind, party, event, act, failure) => {
-      const costs = isFault(kind) ? 1 : 0
-      if (costs > 0 && (world.faults === 0 || !kinds.includes(kind as FaultKind))) return
+    const make = (kind: Kind, party: string, event: string, act: (draft: Draft) => void, failure?: Failure): Draft => {
+      const costs = (isFault(kind) ? 1 : 0) + (failure === undefined ? 0 : 1)
       const mayCrash = world.faults > costs && (kinds.includes("crash") || kinds.includes("cut"))
       const crashes: Array<Crash> | undefined = mayCrash ? [] : undefined
       const draft = new Draft(world, this.#settings, this.#machines, { failure, crashes })
-      if (costs > 0) spend(draft)
+      for (let spent = 0; spent < costs; spent++) spend(draft)
       act(draft)
-      if (draft.sparesFailure) return
-      add(kind, party, event, 0, draft)
+      const name = event + reasonOf(failure)
+      add(failure === undefined ? kind : "call", party, name, 0, draft)
       for (const crash of crashes ?? []) {
-        if (crash.isNew && kinds.includes("crash")) add("crash", party, event, crash.effect, this.#crash(crash, false))
+        if (crash.isNew && kinds.includes("crash")) {
+          add("crash", party, name, crash.effect, this.#crash(crash, false))
+        }
         if (crash.sending !== undefined && kinds.includes("cut")) {
-          add("cut", party, event, -crash.effect, this.#crash(crash, true))
+          add("cut", party, name, -crash.effect, this.#crash(crash, true))
         }
       }
+      return draft
+    }
+    const offer: Offer = (kind, party, event, act) => {
+      const costs = isFault(kind) ? 1 : 0
+      if (costs > 0 && (world.faults === 0 || !kinds.includes(kind as FaultKind))) return
+      const draft = make(kind, party, event, act)
+      if (world.faults === costs || !kinds.includes("call")) return
+      for (const failure of FAILURES) if (draft.made(failure.call)) make(kind, party, event, act, failure)
     }
     this.#offerAll(world, offer)
     return transitions
@@ -90,12 +109,15 @@ export class Moves {
   /** The same move once more, telling what was done. */
   retell(world: World, move: Move): { readonly next: World | undefined; readonly log: ReadonlyArray<string> } {
     let told: { readonly next: World; readonly log: ReadonlyArray<string> } | undefined
-    const offer: Offer = (kind, party, event, act, failure) => {
-      if (told !== undefined || party !== move.party || event !== move.event) return
+    const offer: Offer = (kind, party, event, act) => {
+      if (told !== undefined || party !== move.party || !move.event.startsWith(event)) return
+      const failure = FAILURES.find((one) => event + reasonOf(one) === move.event)
+      if (failure === undefined && event !== move.event) return
       const log: Array<string> = []
       const crashes: Array<Crash> = []
       const draft = new Draft(world, this.#settings, this.#machines, { failure, crashes, log })
       if (isFault(kind)) spend(draft)
+      if (failure !== undefined) spend(draft)
       act(draft)
       const crash = crashes.find((one) => one.effect === Math.abs(move.fuse))
       if (crash === undefined) told = { next: this.#rest(draft), log }
@@ -151,6 +173,9 @@ export class Moves {
   }
 }
 
+const reasonOf = (failure: Failure | undefined): string =>
+  failure === undefined ? "" : `; ${failure.call}: ${failure.errno}`
+
 const spend = ({ world }: Draft): void => {
   world.faults--
   world.faultless = false
@@ -193,19 +218,6 @@ const supervisorMoves = (world: World, offer: Offer, settings: Settings, machine
   runningSupervisor(world, offer, settings, machines)
 }
 
-/** No process can be made. */
-const LAUNCH_FAILS: Failure = { call: "clone", errno: "EAGAIN" }
-/** Nothing is written, or all of it, and the disk fails at the last sync. */
-const SAVES_FAIL: ReadonlyArray<Failure> = [
-  { call: "write", errno: "ENOSPC" },
-  { call: "fsync directory", errno: "EIO" }
-]
-
-/** The same moves with a save that fails in each of its ways. */
-const offerFailingSaves = (offer: Offer, party: string, event: string, run: (draft: Draft) => void): void => {
-  for (const failure of SAVES_FAIL) offer("call", party, `${event}; the save fails: ${failure.errno}`, run, failure)
-}
-
 const runningSupervisor = (world: World, offer: Offer, settings: Settings, machines: Machines): void => {
   const { supervisor } = world
   const { state } = supervisor.machine
@@ -217,10 +229,7 @@ const runningSupervisor = (world: World, offer: Offer, settings: Settings, machi
       heard.add(fact.generation)
     }
     const event = `hears: generation ${fact.generation} ${fact.what}`
-    const hear = (draft: Draft) => S.fact(draft, fact)
-    offer("fair", party, event, hear)
-    offerFailingSaves(offer, party, event, hear)
-    if (fact.what === "gone") offer("call", party, `${event}; a launch fails`, hear, LAUNCH_FAILS)
+    offer("fair", party, event, (draft) => S.fact(draft, fact))
   }
   for (const session of supervisor.sessions) sessionMoves(world, session, offer, settings, machines)
   for (const generation of supervisor.looks) {
@@ -254,9 +263,7 @@ const runningSupervisor = (world: World, offer: Offer, settings: Settings, machi
     // A restart waits for a tenth of a second at least: what is known by then is heard before, or S is slow.
     const isEarly = timerName === "restart" && supervisor.facts.length > 0
     const kind = isEarly ? "slow" : isInVain(world, timerName) ? "idle" : "fair"
-    const fire = (draft: Draft) => fireSupervisor(draft, timerName)
-    offer(kind, party, `timer ${timerName}`, fire)
-    if (timerName === "restart") offer("call", party, "timer restart; the launch fails", fire, LAUNCH_FAILS)
+    offer(kind, party, `timer ${timerName}`, (draft) => fireSupervisor(draft, timerName))
   }
   if (supervisor.unsaved) {
     offer("fair", party, "saves again", (draft) => S.feed(draft, "save", { _tag: "TimerFired", timer: "save", at: 0 }))
@@ -290,7 +297,7 @@ const reads = (
   settings: Settings,
   machines: Machines,
   read: (limit: number) => (draft: Draft) => void
-): string => {
+): void => {
   const { partial, first } = waiting
   const { message, isGarbled } = machines.frames.decode(partial, first)
   const what = isGarbled ? "what is no frame" : (message?._tag ?? "a part")
@@ -299,16 +306,11 @@ const reads = (
   for (const cut of message === undefined || partial.length > 0 ? [] : cutsOf(first, settings)) {
     offer("cut", party, `${event}, of ${first.length} bytes ${cut}`, read(cut))
   }
-  return event
 }
 
 const sessionMoves = (world: World, session: Session, offer: Offer, settings: Settings, machines: Machines): void => {
   const { fd, pid, partial, torn } = session
-  if (fd === undefined) {
-    const connect = (draft: Draft) => S.connect(draft, session)
-    offer("fair", "S", "connects", connect)
-    return offer("call", "S", "cannot connect", connect, { call: "connect", errno: "ECONNREFUSED" })
-  }
+  if (fd === undefined) return offer("fair", "S", "connects", (draft) => S.connect(draft, session))
   // Nothing is read before the launch is known.
   const generation = generationOf(pid)
   if (world.supervisor.facts.some((one) => one.generation === generation && one.what === "launched")) return
@@ -316,11 +318,7 @@ const sessionMoves = (world: World, session: Session, offer: Offer, settings: Se
   const read = (limit: number) => (draft: Draft) => S.read(draft, session, limit)
   const first = torn ? undefined : stream?.first
   if (first !== undefined) {
-    const event = reads(offer, "S", ` of ${pid}`, { partial, first }, settings, machines, read)
-    if (session.party === "incumbent" && event.startsWith("reads Hello ")) {
-      offer("call", "S", `${event}; the launch fails`, read(first.length), LAUNCH_FAILS)
-    }
-    offerFailingSaves(offer, "S", event, read(first.length))
+    reads(offer, "S", ` of ${pid}`, { partial, first }, settings, machines, read)
   } else if (torn || stream?.ended === true) {
     offer("fair", "S", `reads the end of ${pid}`, read(1))
   }
@@ -362,8 +360,6 @@ const userMoves = (world: World, offer: Offer): void => {
       S.feed(draft, `swap ${state.nextSwap}`, event)
     }
     offer("user", "user", `swap to v${version}`, ask)
-    offerFailingSaves(offer, "user", `swap to v${version}`, ask)
-    offer("call", "user", `swap to v${version}; the launch fails`, ask, LAUNCH_FAILS)
   }
   if (world.aborts > 0 && state.swap !== undefined && state.swap.phase !== "rolling-back") {
     offer("user", "user", "abort", (draft) => {
@@ -409,12 +405,7 @@ const sealedMoves = (
     const { first, ended } = stream
     const read = (limit: number) => (draft: Draft) => Sealed.read(draft, pid, limit)
     if (first !== undefined) reads(offer, party, "", { partial: process.partial, first }, settings, machines, read)
-    else if (ended) {
-      offer("fair", party, "reads the end", read(1))
-      if (process.successor?.state.phase === "announced") {
-        offer("call", party, "reads the end; the rename fails", read(1), { call: "rename", errno: "EIO" })
-      }
-    }
+    else if (ended) offer("fair", party, "reads the end", read(1))
   }
   const phase = process.incumbent?.state.phase
   const serves = phase === "serving"
@@ -437,6 +428,11 @@ const sealedMoves = (
   for (const timer of process.timers) {
     const timerName = Timers.nameOf(timer)
     if (!Timers.isPoll(timerName)) continue
+    if (timerName === "reclaim") {
+      // It is tried while it serves.
+      if (phase === "serving") offer("fair", party, "takes the path again", (draft) => Sealed.reclaim(draft, pid))
+      continue
+    }
     const isFree =
       timerName === "publish" ||
       KernelView.lockHolder(world.kernel) === 0 ||
@@ -463,10 +459,6 @@ const hookFaults = (world: World, process: Process, hook: string, offer: Offer):
   switch (hook) {
     case "take listeners":
       return fail("call", "failed")
-    case "prepare socket": {
-      const failure = { call: "bind", errno: "ENOSPC" } as const
-      return offer("call", party, `${hook}: ENOSPC`, (draft) => Sealed.endHook(draft, pid, "well"), failure)
-    }
     case "open":
       fail("hook", "failed")
       if (process.role === "cold") return

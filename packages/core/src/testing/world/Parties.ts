@@ -54,6 +54,8 @@ export class Machines {
   readonly #documents = new Map<Supervision.State, Document.Document>()
   readonly #decisions = new Map<Document.Document, Map<string, Supervision.Recovered | undefined>>()
   readonly #byText = new Map<string, Document.Document>()
+  readonly #texts = new Map<Document.Document, string>()
+  readonly #inFile = new Map<string, Document.Document>()
   readonly #identities = new Map<string, ProcessIdentity>()
   readonly #settings: Settings
 
@@ -121,6 +123,19 @@ export class Machines {
     this.#decisions.set(document, known)
     if (!known.has(situation)) known.set(situation, decide())
     return known.get(situation)
+  }
+
+  /** What a document's file has: its number stands for it. */
+  textOf(document: Document.Document): string {
+    const known = this.#texts.get(document) ?? `document ${this.#texts.size}`
+    this.#texts.set(document, known)
+    this.#inFile.set(known, document)
+    return known
+  }
+
+  /** Undefined for what is none: a torn file. */
+  documentIn(text: string): Document.Document | undefined {
+    return this.#inFile.get(text)
   }
 
   /** One object for equal documents; undefined: the file is removed, since nobody has to know what was. */

@@ -90,7 +90,7 @@ export const renumber = (world: World, machines: Machines): World => {
     startGeneration: undefined
   })
   const document = machines.documentOf(machine.state)
-  const text = `D${machines.numbers.of(document)}`
+  const text = document === undefined ? "" : machines.textOf(document)
   return {
     ...world,
     supervisor: { ...world.supervisor, machine },

@@ -167,6 +167,11 @@ const prepareSocket = (draft: Draft, pid: number): Result.Result<Fd, unknown> =>
   )
 }
 
+const removeSocket = (draft: Draft, pid: number, socket: Fd): void => {
+  draft.call(pid, "unlink", (kernel) => SimulatedFiles.unlink(kernel, pid, temporaryName(pid)))
+  close(draft, pid, socket)
+}
+
 /** Renames it over the path, whoever was there. */
 const publish = (draft: Draft, pid: number): boolean =>
   Result.isSuccess(
@@ -180,15 +185,20 @@ const removePath = (draft: Draft, pid: number): void => {
   draft.call(pid, "unlink", (kernel) => SimulatedFiles.unlink(kernel, pid, HANDOFF_SOCKET))
 }
 
-/** After a successor that is gone, with the lock held: the path leads here again. */
-const reclaim = (draft: Draft, pid: number): void => {
+/** After a successor that is gone, with the lock held: the path leads here again, or it is tried once more later. */
+export const reclaim = (draft: Draft, pid: number): void => {
+  clearTimer(draft, pid, "reclaim")
   removeDead(draft, pid)
-  if (!draft.settings.policies.reclaimsPath || ownsPath(draft, pid)) return
-  const old = processOf(draft, pid)?.socket ?? -1
+  const process = processOf(draft, pid)
+  const { reclaimsPath } = draft.settings.policies
+  if (process === undefined || reclaimsPath === "never" || ownsPath(draft, pid)) return
   const fresh = prepareSocket(draft, pid)
-  if (Result.isFailure(fresh) || !publish(draft, pid)) return
-  close(draft, pid, old)
-  setProcess(draft, pid, { socket: fresh.success })
+  if (Result.isSuccess(fresh) && publish(draft, pid)) {
+    close(draft, pid, process.socket)
+    return setProcess(draft, pid, { socket: fresh.success })
+  }
+  if (Result.isSuccess(fresh)) removeSocket(draft, pid, fresh.success)
+  if (reclaimsPath === "until it succeeds") setTimer(draft, pid, "reclaim")
 }
 
 const tryLock = (draft: Draft, pid: number, queue: Array<Queued>): void => {
@@ -351,8 +361,7 @@ export const endHook = (draft: Draft, pid: number, end: End): void => {
       return feed(draft, pid, "SP", { _tag: "SocketPrepared" })
     }
     case "remove socket":
-      draft.call(pid, "unlink", (kernel) => SimulatedFiles.unlink(kernel, pid, temporaryName(pid)))
-      close(draft, pid, process.socket)
+      removeSocket(draft, pid, process.socket)
       return setProcess(draft, pid, { socket: -1 })
     case "close":
       seal(draft, process)
@@ -401,7 +410,10 @@ const opened = (draft: Draft, process: Process, end: End): void => {
     openState(draft, pid)
     const socket = prepareSocket(draft, pid)
     // It says so and ends, as any daemon that cannot serve.
-    if (Result.isFailure(socket) || !publish(draft, pid)) return endProcess(draft, pid, FAILED)
+    if (Result.isFailure(socket) || !publish(draft, pid)) {
+      excuse(draft, pid)
+      return endProcess(draft, pid, FAILED)
+    }
     setProcess(draft, pid, {
       role: "incumbent",
       incumbent: draft.machines.incumbentOf(pid),

@@ -26,7 +26,7 @@ export interface Policies {
   /** A daemon that ends removes the handoff socket's path only if it leads to itself. */
   readonly removesOwnPathOnly: boolean
   /** An incumbent that resumes takes the handoff socket's path back from a successor that had taken it. */
-  readonly reclaimsPath: boolean
+  readonly reclaimsPath: "until it succeeds" | "once" | "never"
   /** Commands of the daemons in the order of the machine. */
   readonly order: (commands: ReadonlyArray<{ readonly _tag: string }>) => ReadonlyArray<{ readonly _tag: string }>
 }
@@ -40,7 +40,7 @@ export const shipped: Policies = {
   savesFirst: true,
   numbersSwaps: true,
   removesOwnPathOnly: true,
-  reclaimsPath: true,
+  reclaimsPath: "until it succeeds",
   order: (commands) => commands
 }
 

@@ -98,13 +98,12 @@ const note = (draft: Draft, command: Supervision.Action): void => {
 }
 
 /** The document's name in its file: texts of documents are long, and a kernel holds many. */
-const nameOf = (draft: Draft, document: Document): string => `D${draft.machines.numbers.of(document)}`
+const nameOf = (draft: Draft, document: Document): string => draft.machines.textOf(document)
 
 /** What is read from the file; a torn one is set aside, and as none. */
 export const saved = ({ world, machines }: Pick<Draft, "world" | "machines">): Document | undefined => {
   const text = KernelView.documentText(world.kernel, "files")
-  if (text === undefined || !text.startsWith("D")) return undefined
-  return machines.numbers.value(Number(text.slice(1))) as Document
+  return text === undefined ? undefined : machines.documentIn(text)
 }
 
 const save = (draft: Draft): void => {

@@ -22,6 +22,7 @@ export const expire = (timers: ReadonlyArray<string>): ReadonlyArray<string> =>
   timers.map((one) => MARK + nameOf(one)).sort()
 
 /** Tries again and again; a world where only these can fire is at rest. */
-export const isPoll = (name: string): boolean => name === "handoff:probe" || name === "relock" || name === "publish"
+export const isPoll = (name: string): boolean =>
+  name === "handoff:probe" || name === "relock" || name === "publish" || name === "reclaim"
 
 export const isPrompt = (name: string): boolean => isPoll(name) || name.startsWith("settle:") || name === "restart"
