@@ -81,6 +81,7 @@ const blank = (settings: Settings, machines: Machines): World => ({
   connections: Array.from({ length: settings.writes }, () => -1),
   excused: [],
   promised: 0,
+  lapsed: false,
   faults: 0,
   swaps: 0,
   aborts: settings.aborts,
@@ -130,7 +131,7 @@ export const make = <Memory = number, Disk = number>(wish: Partial<Settings<Memo
     next: (world) => moves.next(world),
     key: (world) => View.keyOf(world, machines),
     check: (world) => Properties.check(world, settings),
-    settled: (world) => Properties.unsettled(world, settings) === undefined,
+    settled: (world) => world.lapsed || Properties.unsettled(world, settings) === undefined,
     unsettled: (world) => Properties.unsettled(world, settings),
     name: ({ party, event, fuse }) => `${party} ${event}${fate(fuse)}`,
     describe: (world, move) => {

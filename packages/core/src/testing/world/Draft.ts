@@ -56,7 +56,7 @@ export class Draft {
   /** The world of the last moment that was kept, and whether a call since then left anything. */
   #last: World
   #seen = false
-  readonly #made = new Set<string>()
+  readonly #made: Array<string> = []
 
   constructor(world: World, settings: Settings, machines: Machines, { failure, log, crashes }: DraftOptions = {}) {
     this.world = { ...world }
@@ -77,7 +77,7 @@ export class Draft {
   ): Result.Result<A, ErrnoName> {
     if (pid !== CLIENT) {
       this.#effects++
-      this.#made.add(name)
+      this.#made.push(name)
       if (this.#crashes !== undefined) this.#mark(this.#crashes, pid, sending)
       if (this.#failure?.call === name) {
         const { errno } = this.#failure
@@ -88,19 +88,19 @@ export class Draft {
     const before = this.world.kernel
     const done = f(before)
     if (typeof done === "string") return Result.fail(done)
-    this.world.kernel = tidy(done.kernel)
+    this.world.kernel = tidy(before, done.kernel)
     if (!OWN.has(name) || isSeen(before, done.kernel)) this.#seen = true
     return Result.succeed(done.value)
   }
 
   /** Whether the party made a call of this name. */
   made(name: string): boolean {
-    return this.#made.has(name)
+    return this.#made.includes(name)
   }
 
   /** What the kernel does by itself, or a fault to it. */
   happen(f: (kernel: Kernel) => Kernel): void {
-    this.world.kernel = tidy(f(this.world.kernel))
+    this.world.kernel = tidy(this.world.kernel, f(this.world.kernel))
   }
 
   /** A moment in which the caller may die, unless nothing that stays has happened since the last such moment. */
@@ -128,7 +128,8 @@ const isSeen = (before: Kernel, after: Kernel): boolean =>
     before.durable.get(STATE_FILE) !== after.durable.get(STATE_FILE))
 
 /** The next names are the lowest: worlds in which the same is open meet, whatever was open before. */
-const tidy = (kernel: Kernel): Kernel => {
+const tidy = (before: Kernel, kernel: Kernel): Kernel => {
+  if (kernel.descriptions === before.descriptions && kernel.files === before.files) return kernel
   let description = 0
   let inode = 10_000
   for (const [key, one] of kernel.descriptions) {
@@ -226,6 +227,11 @@ export const learnOfEnd = (draft: Draft, pid: number): void => {
   if (known) addFacts(draft, { generation, what: "exited" }, { generation, what: "gone" })
 }
 
+/** The argument vector of a process that is none of ours. */
+export const STRANGER = "stranger"
+
+export const isGeneration = (pid: number, argv: ReadonlyArray<string>): boolean => pid > 100 && argv[0] !== STRANGER
+
 /** A fault has ended it, or made it useless: nobody is to blame for what it does not do any more. */
 export const excuse = (draft: Draft, pid: number): void => {
   const { world } = draft
@@ -234,7 +240,15 @@ export const excuse = (draft: Draft, pid: number): void => {
 
 /** The supervisor is gone; what it had written is still read, what it had not is lost. */
 export const endSupervisor = (draft: Draft): void => {
+  const { world } = draft
   draft.log?.push("the supervisor ends")
+  // Its disk was full, it said so (StateNotSaved), and now nobody knows what it had started.
+  if (world.supervisor.unsaved) {
+    const known = draft.machines.saved(world.kernel)?.generations ?? []
+    for (const { pid, argv } of world.kernel.processes.values()) {
+      if (isGeneration(pid, argv) && known.every(({ id }) => id !== generationOf(pid))) world.lapsed = true
+    }
+  }
   draft.happen((kernel) => SimulatedKernel.end(kernel, SUPERVISOR, KILLED))
   setSupervisor(draft, {
     life: "dead",

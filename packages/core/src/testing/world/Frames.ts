@@ -24,6 +24,7 @@ export interface Decoded {
 export class Frames {
   readonly #byHex = new Map<string, Uint8Array>([["", NOTHING]])
   readonly #numbers = new WeakMap<Uint8Array, number>()
+  readonly #halves = new WeakMap<Uint8Array, Uint8Array>()
   readonly #encoded = new Map<string, Uint8Array>()
   readonly #byMessage = new WeakMap<Message, Map<number, Uint8Array>>()
   readonly #decoded = new Map<number, Map<number, Decoded>>()
@@ -60,6 +61,13 @@ export class Frames {
     this.#encoded.set(text, bytes)
     byVersion.set(version, bytes)
     return bytes
+  }
+
+  /** A part of these bytes: the half of them. */
+  half(bytes: Uint8Array): Uint8Array {
+    const known = this.#halves.get(bytes) ?? this.intern(bytes.slice(0, bytes.length >> 1))
+    this.#halves.set(bytes, known)
+    return known
   }
 
   /** What a reader makes of `bytes` after the part of a frame that it has: the shipped decoder's answer. */

@@ -18,6 +18,7 @@ import {
   endSupervisor,
   excuse,
   type Failure,
+  STRANGER,
   send,
   setProcess,
   setSupervisor,
@@ -68,7 +69,7 @@ export class Moves {
   }
 
   next(world: World): ReadonlyArray<Transition<World, Move>> {
-    if (world.broken !== undefined) return []
+    if (world.broken !== undefined || world.lapsed) return []
     const transitions: Array<Transition<World, Move>> = []
     const { kinds } = this.#settings
     const add = (kind: Kind, party: string, event: string, fuse: number, draft: Draft): void => {
@@ -153,7 +154,7 @@ export class Moves {
   #crash({ pid, world, sending, log }: Crash, partly: boolean): Draft {
     const draft = new Draft(world, this.#settings, this.#machines, log === undefined ? {} : { log: [] })
     if (partly && sending !== undefined) {
-      send(draft, pid, sending.fd, sending.bytes.subarray(0, sending.bytes.length >> 1))
+      send(draft, pid, sending.fd, this.#machines.frames.half(sending.bytes))
     }
     spend(draft)
     if (pid === SUPERVISOR) {
@@ -169,6 +170,7 @@ export class Moves {
   #rest(draft: Draft): World {
     settleClients(draft)
     const { world } = draft
+    if (world.lapsed) return world
     return unsettled(world, this.#settings) === undefined ? renumber(world, this.#machines) : forgive(world)
   }
 }
@@ -526,12 +528,12 @@ const powerCut = (draft: Draft): void => {
 /** While nobody looks, the pid of a dead generation is given to another program. */
 const strangers = (world: World, offer: Offer, machines: Machines): void => {
   if (world.supervisor.life !== "dead") return
-  for (const { id } of S.saved({ world, machines })?.generations ?? []) {
+  for (const { id } of machines.saved(world.kernel)?.generations ?? []) {
     const pid = pidOf(id)
     if (world.kernel.processes.has(pid)) continue
     offer("pid", "kernel", `gives pid ${pid} to a stranger`, (draft) =>
       draft.happen((kernel) =>
-        SimulatedKernel.withProcess(kernel, SimulatedProcess.make({ pid, argv: [S.STRANGER], startTime: 1 }))
+        SimulatedKernel.withProcess(kernel, SimulatedProcess.make({ pid, argv: [STRANGER], startTime: 1 }))
       )
     )
   }

@@ -6,7 +6,9 @@ import * as Incumbent from "../../protocol/Incumbent.ts"
 import * as Successor from "../../protocol/Successor.ts"
 import type * as Document from "../../swap/Document.ts"
 import * as Supervision from "../../swap/Supervision.ts"
+import type { Kernel } from "../SimulatedKernel.ts"
 import { Frames } from "./Frames.ts"
+import { documentText } from "./KernelView.ts"
 import { Machine, type Node, Numbers } from "./Machines.ts"
 import { commandOf, facts, optionsOf, type Settings } from "./Settings.ts"
 
@@ -54,6 +56,7 @@ export class Machines {
   readonly #documents = new Map<Supervision.State, Document.Document>()
   readonly #decisions = new Map<Document.Document, Map<string, Supervision.Recovered | undefined>>()
   readonly #byText = new Map<string, Document.Document>()
+  readonly #rested = new Map<Node<Supervision.State>, Node<Supervision.State>>()
   readonly #texts = new Map<Document.Document, string>()
   readonly #inFile = new Map<string, Document.Document>()
   readonly #identities = new Map<string, ProcessIdentity>()
@@ -105,6 +108,16 @@ export class Machines {
     return known
   }
 
+  /** A supervisor's state at rest under other names: worked out once. */
+  rested(
+    node: Node<Supervision.State>,
+    rename: (state: Supervision.State) => Supervision.State
+  ): Node<Supervision.State> {
+    const known = this.#rested.get(node) ?? this.supervision.intern(rename(node.state))
+    this.#rested.set(node, known)
+    return known
+  }
+
   incumbentOf(pid: number): Node<Incumbent.State> {
     return this.incumbent.intern(Incumbent.initial({ ...Incumbent.defaults, pid, buildId: NO_BUILD }))
   }
@@ -133,9 +146,10 @@ export class Machines {
     return known
   }
 
-  /** Undefined for what is none: a torn file. */
-  documentIn(text: string): Document.Document | undefined {
-    return this.#inFile.get(text)
+  /** What is read from the document's file; a torn one is set aside, and as none. */
+  saved(kernel: Kernel): Document.Document | undefined {
+    const text = documentText(kernel, "files")
+    return text === undefined ? undefined : this.#inFile.get(text)
   }
 
   /** One object for equal documents; undefined: the file is removed, since nobody has to know what was. */

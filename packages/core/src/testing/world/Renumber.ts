@@ -71,24 +71,31 @@ const renumberKernel = (kernel: Kernel, process: Process, token: string, text: s
 const isUnsynced = (kernel: Kernel): boolean =>
   KernelView.documentText(kernel, "files") !== KernelView.documentText(kernel, "durable")
 
+/** What the generation is called from now on. */
+const named = (machines: Machines) => ({
+  id: 1,
+  pid: FIRST,
+  command: commandOf(1),
+  token: TOKEN,
+  identity: machines.sameIdentity({ pid: FIRST, startTime: FIRST, bootId: BOOT })
+})
+
 /** The world must be at rest. */
 export const renumber = (world: World, machines: Machines): World => {
   const [process] = world.processes
   const { kernel } = world
   const [generation] = world.supervisor.machine.state.generations
   if (process === undefined || generation === undefined || isUnsynced(kernel)) return world
-  const command = commandOf(1)
-  const identity = machines.sameIdentity({ pid: FIRST, startTime: FIRST, bootId: BOOT })
-  const machine = machines.supervision.intern({
-    ...world.supervisor.machine.state,
-    command,
+  const machine = machines.rested(world.supervisor.machine, (state) => ({
+    ...state,
+    command: commandOf(1),
     previous: undefined,
-    generations: [{ ...generation, id: 1, pid: FIRST, command, token: TOKEN, identity, failure: undefined }],
+    generations: [{ ...generation, ...named(machines), failure: undefined }],
     serving: 1,
     nextGeneration: 2,
     nextSwap: 1,
     startGeneration: undefined
-  })
+  }))
   const document = machines.documentOf(machine.state)
   const text = document === undefined ? "" : machines.textOf(document)
   return {

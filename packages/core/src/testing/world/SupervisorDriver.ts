@@ -23,9 +23,11 @@ import {
   type Draft,
   endSupervisor,
   excuse,
+  isGeneration,
   learnOfEnd,
   processOf,
   receive,
+  STRANGER,
   send,
   setSupervisor
 } from "./Draft.ts"
@@ -36,9 +38,6 @@ import { textOf } from "./Machines.ts"
 import { optionsOf, versionOf } from "./Settings.ts"
 import { type Fact, type Hook, type Process, pidOf, type Session, type World } from "./State.ts"
 import * as Timers from "./Timers.ts"
-
-/** The argument vector of a process that is none of ours. */
-export const STRANGER = "stranger"
 
 /** Where a successor finds its channel: after the one listener. */
 const SUCCESSOR_FD = FIRST_INHERITED_FD + 1
@@ -97,19 +96,10 @@ const note = (draft: Draft, command: Supervision.Action): void => {
   }
 }
 
-/** The document's name in its file: texts of documents are long, and a kernel holds many. */
-const nameOf = (draft: Draft, document: Document): string => draft.machines.textOf(document)
-
-/** What is read from the file; a torn one is set aside, and as none. */
-export const saved = ({ world, machines }: Pick<Draft, "world" | "machines">): Document | undefined => {
-  const text = KernelView.documentText(world.kernel, "files")
-  return text === undefined ? undefined : machines.documentIn(text)
-}
-
 const save = (draft: Draft): void => {
   const { world, machines, settings } = draft
   const document = machines.documentOf(world.supervisor.machine.state)
-  const text = document === undefined ? undefined : nameOf(draft, document)
+  const text = document === undefined ? undefined : machines.textOf(document)
   // A save that failed is made again whatever it was.
   if (text === KernelView.documentText(world.kernel, "files") && !world.supervisor.unsaved) return
   const { backend } = settings
@@ -417,7 +407,7 @@ export const restart = (draft: Draft): void => {
   draft.happen((kernel) =>
     SimulatedKernel.withProcess(kernel, SimulatedProcess.make({ pid: SUPERVISOR, program: PROGRAM, argv: ["handoff"] }))
   )
-  const document = saved(draft)
+  const document = draft.machines.saved(draft.world.kernel)
   const found = (document?.generations ?? []).flatMap((one) => processFor(draft, one)?.pid ?? [])
   const calls = callsOf(draft)
   const adopted = settings.backend.adopt(calls, found)
@@ -448,7 +438,7 @@ const processFor = (draft: Draft, generation: SavedGeneration): ProcessIdentity 
 /** One look at what is there. */
 export const look = (draft: Draft, patient: boolean): void => {
   const { world, settings, machines } = draft
-  const document = saved(draft)
+  const document = draft.machines.saved(draft.world.kernel)
   if (document === undefined) return
   const found: Document = {
     ...document,
@@ -465,7 +455,7 @@ export const look = (draft: Draft, patient: boolean): void => {
     sightings.set(id, { alive: true, holdsLock, answers: answering === pid })
   }
   const name = [...sightings].map(([id, { holdsLock, answers }]) => `${id}${holdsLock ? "L" : ""}${answers ? "A" : ""}`)
-  const recovered = machines.decided(document, `${name} ${patient}`, () => {
+  const recovered = machines.decided(document, `${name} ${patient} ${world.kernel.bootId}`, () => {
     const decision = settings.policies.recovery(found, sightings, optionsOf(settings.mode), 0, patient)
     return decision._tag === "Wait" ? undefined : decision.recovered
   })
@@ -479,7 +469,7 @@ export const adoptOrphans = (draft: Draft): void => {
   const { world } = draft
   forgetNextPid(draft)
   for (const { pid, argv, table } of world.kernel.processes.values()) {
-    if (pid <= 100 || argv[0] === STRANGER || processOf(draft, pid) !== undefined) continue
+    if (!isGeneration(pid, argv) || processOf(draft, pid) !== undefined) continue
     born(draft, pid, Number((argv[0] ?? "v0").slice(1)), table.entries.has(SUCCESSOR_FD))
   }
 }

@@ -7,7 +7,6 @@ import * as KernelView from "./KernelView.ts"
 import { CLIENT, SUPERVISOR } from "./Layout.ts"
 import type { Machines } from "./Parties.ts"
 import type { Process, World } from "./State.ts"
-import { saved } from "./SupervisorDriver.ts"
 
 const lives = ["running", "recovering", "dead"]
 const roles = ["plain", "cold", "successor", "incumbent"]
@@ -80,7 +79,7 @@ export const keyOf = (world: World, machines: Machines): ReadonlyArray<number> =
   key.push(-1, numbers.of(world.disk), world.promised, world.faults, world.swaps, world.aborts)
   for (const write of world.writes) key.push(statuses.indexOf(write))
   for (const pid of world.excused) key.push(pid)
-  key.push(-1)
+  key.push(world.lapsed ? -2 : -1)
   KernelView.pushKey(world.kernel, rolesOf(world), machines, key)
   if (world.broken !== undefined) key.push(-1, numbers.of(world.broken))
   return key
@@ -110,7 +109,7 @@ const processColumn = (world: World, process: Process): string => {
 }
 
 export const columns = (world: World, machines: Machines): Line["parties"] => {
-  const document = saved({ world, machines })
+  const document = machines.saved(world.kernel)
   const pathListener = KernelView.pathListener(world.kernel)
   return [
     ["S", supervisorColumn(world)],
