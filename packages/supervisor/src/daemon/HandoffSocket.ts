@@ -27,6 +27,8 @@ import * as Native from "./internal/Native.ts"
 
 const BACKLOG = 64
 const MOST_HELD = 16
+/** Between two attempts to take the path back: milliseconds. */
+const RETRY_MS = 1_000
 
 const statOf = (path: string): Stats | undefined => lstatSync(path, { throwIfNoEntry: false })
 
@@ -80,6 +82,11 @@ export class HandoffSocket {
   #stats: Stats
   readonly #held: Array<Socket> = []
   #taker: ((socket: Socket) => void) | undefined
+  #reclaiming = false
+  /** The attempts to take the path back, one behind the other: never two at once. */
+  #attempts: Promise<void> = Promise.resolve()
+  #retry: NodeJS.Timeout | undefined
+  #warned = false
 
   private constructor(path: string, temporary: string, server: Server) {
     this.path = path
@@ -141,6 +148,7 @@ export class HandoffSocket {
 
   /** Nobody is heard any more; the path stays as it is, it may be another's by now. */
   abandon(): void {
+    this.stopReclaiming()
     this.#taker = undefined
     for (const socket of this.#held.splice(0)) socket.destroy()
     this.#server.close()
@@ -148,13 +156,52 @@ export class HandoffSocket {
 
   /**
    * After a successor that is gone, with the data lock held: removes what it has left before its rename, and leads the
-   * path here again if it had taken it, or no supervisor would find this process any more. Rejects with a DaemonError.
+   * path here again if it had taken it, or no supervisor would find this process any more. What is in the way (ENOSPC,
+   * EMFILE) may pass: a failure is a warning, and it is tried again until the path leads here. Resolves after the first
+   * attempt; never rejects. Before the lock is given back, {@link stopReclaiming} must be called.
    */
-  async reclaim(): Promise<void> {
+  reclaim(): Promise<void> {
+    this.#reclaiming = true
+    this.#attempts = this.#attempts.then(() => this.#attempt())
+    return this.#attempts
+  }
+
+  /** From here on the path is not taken back, not even by an attempt under way: it may be another's. */
+  stopReclaiming(): void {
+    this.#reclaiming = false
+    this.#warned = false
+    clearTimeout(this.#retry)
+  }
+
+  /** Nobody is heard any more; resolves when nothing of it stays in the file system. */
+  close(): Promise<void> {
+    if (this.ownsPath) unlinkQuietly(this.path)
+    unlinkQuietly(this.#temporary)
+    this.abandon()
+    return this.#attempts
+  }
+
+  async #attempt(): Promise<void> {
+    clearTimeout(this.#retry)
+    try {
+      await this.#takeBack()
+      this.#warned = false
+    } catch (error) {
+      if (!this.#reclaiming) return
+      const consequence = "no supervisor finds this process; taking the path back is tried again every second"
+      if (!this.#warned) process.emitWarning(`${messageOf(error)}; ${consequence}`, "HandoffWarning")
+      this.#warned = true
+      this.#retry = setTimeout(() => this.reclaim(), RETRY_MS).unref()
+    }
+  }
+
+  async #takeBack(): Promise<void> {
     removeDead(dirname(this.path))
     if (this.ownsPath) return
     // The name of the old socket is gone for good, and a socket without a name can't be given one.
     const fresh = await HandoffSocket.prepare(this.path)
+    // SAFETY: stopped meanwhile, the lock may be another's, and the path with it. Nothing is awaited up to the rename.
+    if (!this.#reclaiming) return fresh.close()
     try {
       fresh.publish()
     } catch (error) {
@@ -167,13 +214,6 @@ export class HandoffSocket {
     this.#stats = fresh.#stats
     this.#server.removeAllListeners("connection")
     this.#server.on("connection", (socket: Socket) => this.#accepted(socket))
-  }
-
-  /** Nobody is heard any more, and nothing of it stays in the file system. */
-  close(): void {
-    if (this.ownsPath) unlinkQuietly(this.path)
-    unlinkQuietly(this.#temporary)
-    this.abandon()
   }
 
   #accepted(socket: Socket): void {

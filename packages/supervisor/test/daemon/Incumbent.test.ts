@@ -1,5 +1,15 @@
 import { once } from "node:events"
-import { chmodSync, existsSync, lstatSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync
+} from "node:fs"
 import { createConnection } from "node:net"
 import { setTimeout as sleep } from "node:timers/promises"
 import * as Frame from "@handoff/core/protocol/Frame"
@@ -7,6 +17,7 @@ import * as Result from "effect/Result"
 import { describe, expect, it } from "vitest"
 import { descriptorsOf } from "../../../../test/support/ProcessTable.ts"
 import { requireRoot } from "../../../../test/support/Tools.ts"
+import { HandoffSocket } from "../../src/daemon/HandoffSocket.ts"
 import { begun, type Daemon, handOver, ID, type Peer, until, type World, world } from "./ScriptedSupervisor.ts"
 
 const OTHER_ID = "00000000-9a1b-4c3d-8e7f-102132435465"
@@ -270,6 +281,62 @@ describe("an incumbent that is sealed when its supervisor dies", () => {
     expect(daemon.hasMarker("resume-called")).toBe(false)
     n.child.kill("SIGKILL")
     expect(await waiting).toBe(1)
+    await expectServing(it, daemon)
+  })
+})
+
+describe("an incumbent that cannot take its path back from a successor that died", () => {
+  /** Serving again, with a directory in the way. A supervisor that was in the queue before is heard: `queued`. */
+  const blocked = async (it: World) => {
+    const daemon = await it.incumbent()
+    const peer = await it.connect()
+    const queued = await it.connect()
+    await peer.sealed()
+    rmSync(it.control)
+    mkdirSync(it.control)
+    peer.close()
+    await until("the warning", () =>
+      daemon.output().stderr.includes("taking the path back is tried again every second")
+    )
+    await it.append("served meanwhile")
+    return { daemon, queued }
+  }
+  const temporaries = (it: World) => readdirSync(it.file(".")).filter((name) => name.startsWith(".~"))
+
+  it("takes it when what was in the way is gone", async () => {
+    await using it = world()
+    const { daemon, queued } = await blocked(it)
+    queued.close()
+    rmdirSync(it.control)
+    await until("the path", () => existsSync(it.control))
+    await expectServing(it, daemon)
+    expect(daemon.output().stderr.match(/is tried again/g)).toHaveLength(1)
+    await handOver(it, daemon)
+    expect(temporaries(it)).toEqual([])
+  })
+
+  it("leaves nothing when it stops", async () => {
+    await using it = world()
+    const { daemon, queued } = await blocked(it)
+    queued.close()
+    daemon.child.kill("SIGTERM")
+    rmdirSync(it.control)
+    expect((await daemon.ended).code).toBe(0)
+    expect([existsSync(it.control), temporaries(it)]).toEqual([false, []])
+  })
+
+  it("leaves the path to the next successor when it is sealed again, and takes it when that one dies", async () => {
+    await using it = world()
+    const { daemon, queued } = await blocked(it)
+    await queued.sealed()
+    rmdirSync(it.control)
+    const successor = await HandoffSocket.prepare(it.control)
+    successor.publish()
+    await sleep(1_200)
+    expect(successor.ownsPath).toBe(true)
+    successor.abandon()
+    queued.close()
+    await it.append("served again")
     await expectServing(it, daemon)
   })
 })

@@ -107,7 +107,7 @@ export class DataOwnership implements Ownership {
     clearTimeout(patience)
     clearTimeout(limit)
     this.#retiring = false
-    this.#socket?.close()
+    await this.#socket?.close()
   }
 
   async end(): Promise<void> {
@@ -249,7 +249,7 @@ export class DataOwnership implements Ownership {
     if (resume !== undefined) await resume(context)
     else if (context.state !== "open") await open(context)
     this.#state = "open"
-    await this.#socket?.reclaim().catch((error: unknown) => warn(messageOf(error)))
+    await this.#socket?.reclaim()
     await this.#surroundings.servers.resume()
   }
 

@@ -143,6 +143,7 @@ export class IncumbentDriver implements Incumbent {
         this.#seal()
         return
       case "ReleaseLock":
+        this.#options.socket.stopReclaiming()
         this.#options.lock.release()
         this.#observe("o-after-seal-flock-released")
         return this.#send({ _tag: "LockReleased", at: now() })
