@@ -4,8 +4,9 @@
  * The lock is an exclusive flock(2) on `DIR/.handoff.lock`, a file that is never removed: with two files of one name two
  * processes could hold "the" lock. `DIR/.handoff.pidfile` only says who has it, one line with the pid; it is written by
  * the holder under the lock and removed before the lock is let go, so it never names a later holder's predecessor for
- * long. Both names and the pidfile's format are those of the Rust crate `beyond-handoff`, so that programs of either kind
- * keep each other out.
+ * long. It only informs, so one that cannot be removed (EROFS, EIO) is a warning, and the lock is let go all the same. Both
+ * names and the pidfile's format are those of the Rust crate `beyond-handoff`, so that programs of either kind keep each
+ * other out.
  *
  * Limits: the lock works where flock does (not between hosts). A child that inherited the descriptor without
  * close-on-exec would keep the lock after the process died; {@link DataDirLock.release} ends it for such copies, too.
@@ -63,6 +64,16 @@ const writePid = (directory: string): void => {
   syncPath(directory)
 }
 
+const removePid = (directory: string): void => {
+  const path = join(directory, PID_FILE)
+  try {
+    rmSync(path, { force: true })
+  } catch (error) {
+    const text = `${path} could not be removed, the lock is released all the same: ${messageOf(error)}`
+    process.emitWarning(text, "HandoffWarning")
+  }
+}
+
 const readPid = (directory: string): number | undefined => {
   try {
     const pid = Number(readFileSync(join(directory, PID_FILE), "utf8").trim())
@@ -112,11 +123,12 @@ export class DataDirLock {
     return undefined
   }
 
+  /** A pidfile that cannot be removed does not keep the lock: waiting for it would leave the data to nobody. */
   release(): void {
     const lock = this.#lock
     if (lock === undefined) return
     // Under the lock: afterwards it may be another's.
-    rmSync(join(this.dataDir, PID_FILE), { force: true })
+    removePid(this.dataDir)
     this.#lock = undefined
     Flock.unlock(lock)
   }

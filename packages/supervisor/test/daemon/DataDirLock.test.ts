@@ -1,8 +1,10 @@
 import { spawnSync } from "node:child_process"
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs"
 import { DataDirLock } from "@handoff/supervisor/daemon/DataDirLock"
 import { describe, expect, it } from "vitest"
 import { temporaryDirectory } from "../../../../test/support/TemporaryDirectory.ts"
+import { until } from "./ScriptedSupervisor.ts"
+import { warnings } from "./Warnings.ts"
 
 /** The pid of a process that has ended. */
 const deadPid = (): number => spawnSync("true").pid
@@ -59,6 +61,36 @@ describe("the lock of a data directory", () => {
     expect(readFileSync(directory.file(".handoff.pidfile"), "utf8")).toBe(`${process.pid}\n`)
     lock.release()
     expect(existsSync(directory.file(".handoff.pidfile"))).toBe(false)
+  })
+
+  it("is released though its pidfile cannot be removed, with a warning", async () => {
+    using directory = temporaryDirectory()
+    using warned = warnings()
+    const [one, other] = [new DataDirLock(directory.path), new DataDirLock(directory.path)]
+    expect(one.tryAcquire()).toBe(undefined)
+    const pidfile = directory.file(".handoff.pidfile")
+    rmSync(pidfile)
+    mkdirSync(pidfile)
+    one.release()
+    expect(one.held).toBe(false)
+    await until("the warning", () => warned.heard.length > 0)
+    expect(warned.heard).toEqual([
+      expect.stringMatching(/pidfile could not be removed, the lock is released all the same/)
+    ])
+    rmdirSync(pidfile)
+    expect(other.tryAcquire()).toBe(undefined)
+    other.release()
+  })
+
+  it("is given back when its pidfile cannot be written, with nothing of it left", () => {
+    using directory = temporaryDirectory()
+    const [one, other] = [new DataDirLock(directory.path), new DataDirLock(directory.path)]
+    mkdirSync(directory.file(".handoff.pidfile"))
+    expect(one.tryAcquire()?.reason).toMatchObject({ _tag: "DataLockFailed", detail: expect.stringMatching(/EISDIR/) })
+    expect([one.held, readdirSync(directory.path).sort()]).toEqual([false, [".handoff.lock", ".handoff.pidfile"]])
+    rmdirSync(directory.file(".handoff.pidfile"))
+    expect(other.tryAcquire()).toBe(undefined)
+    other.release()
   })
 
   it("counts a process of another user as alive", () => {

@@ -6,6 +6,7 @@ import { expect, it } from "vitest"
 import { temporaryDirectory } from "../../../../test/support/TemporaryDirectory.ts"
 import { HandoffSocket } from "../../src/daemon/HandoffSocket.ts"
 import { until } from "./ScriptedSupervisor.ts"
+import { warnings } from "./Warnings.ts"
 
 /** A socket's file that nobody listens on, as a process leaves it that is killed. */
 const leave = async (path: string): Promise<void> => {
@@ -86,13 +87,6 @@ const robbed = async (path: string): Promise<HandoffSocket> => {
   incumbent.publish()
   rmSync(path)
   return incumbent
-}
-
-const warnings = () => {
-  const heard: Array<string> = []
-  const hear = ({ message }: Error) => heard.push(message)
-  process.on("warning", hear)
-  return { heard, [Symbol.dispose]: () => process.off("warning", hear) }
 }
 
 /** Lets only promises go on, and nothing of the event loop, until the directory has something in it. */

@@ -251,6 +251,48 @@ describe("an incumbent whose seal fails", () => {
   })
 })
 
+describe("an incumbent whose pidfile cannot be removed", () => {
+  const blockPidfile = (it: World): string => {
+    const pidfile = `${it.dataDir}/.handoff.pidfile`
+    rmSync(pidfile)
+    mkdirSync(pidfile)
+    return pidfile
+  }
+
+  it("gives the lock to its successor all the same", async () => {
+    await using it = world()
+    const daemon = await it.incumbent()
+    const peer = await it.connect()
+    await peer.drained()
+    const pidfile = blockPidfile(it)
+    peer.say("SealRequest")
+    await peer.next("SealComplete")
+    rmdirSync(pidfile)
+    const n = await begun(it)
+    await n.peer.next("Ready")
+    n.peer.close()
+    peer.say("Commit")
+    expect((await daemon.ended).code).toBe(0)
+    await n.marker("successor-ready")
+    await expectServing(it, n)
+  })
+
+  it("says why it ends when its state cannot be opened again", async () => {
+    await using it = world()
+    const daemon = await it.incumbent()
+    const peer = await it.connect()
+    await peer.drained()
+    blockPidfile(it)
+    rmSync(`${it.dataDir}/generations`)
+    mkdirSync(`${it.dataDir}/generations`)
+    peer.close()
+    expect(await daemon.ended).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/could not be opened again after a handoff failed: EISDIR/)
+    })
+  })
+})
+
 describe("an incumbent that is sealed when its supervisor dies", () => {
   it("exits when the successor serves, which needed no word either", async () => {
     await using it = world()

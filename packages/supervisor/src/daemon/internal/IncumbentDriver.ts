@@ -179,27 +179,34 @@ export class IncumbentDriver implements Incumbent {
 
   async #drain(withinMs: number): Promise<void> {
     this.#cancelDrain = new AbortController()
+    let openConnections: number
     try {
       const running = this.#options.parts.drain(withinMs, this.#cancelDrain.signal)
       this.#observe("o-inside-drain")
-      const openConnections = await running
-      this.#send({ _tag: "Drained", openConnections, acceptClosed: true, at: now() })
+      openConnections = await running
     } catch (error) {
       warn(`the drain failed: ${textOf(error)}`)
       this.#send({ _tag: "DrainFailed", at: now() })
+      return
     }
+    this.#send({ _tag: "Drained", openConnections, acceptClosed: true, at: now() })
   }
 
   async #seal(): Promise<void> {
+    let outcome: Required<Sealed>
     try {
       const running = this.#options.parts.seal((sealed, total, lastRevision = 0n) =>
         this.#send({ _tag: "Progressed", sealed, total, lastRevision, at: now() })
       )
       this.#observe("o-inside-seal")
-      this.#send({ _tag: "Sealed", ...complete(await running), at: now() })
+      outcome = complete(await running)
     } catch (error) {
       this.#send({ _tag: "SealFailed", error: textOf(error), partialState: "", at: now() })
+      return
     }
+    // Outside the try, as in the others: what carrying this out throws is no failure of the hook, and the machine, which
+    // waits for the next fact by then, could do nothing with one.
+    this.#send({ _tag: "Sealed", ...outcome, at: now() })
   }
 
   async #resume(): Promise<void> {

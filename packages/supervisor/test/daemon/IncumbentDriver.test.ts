@@ -1,0 +1,89 @@
+/** What only a program of one's own parts can show: `serveHandoffs` in this process, before a supervisor played by hand. */
+import { once } from "node:events"
+import { createConnection } from "node:net"
+import { DataDirLock } from "@handoff/supervisor/daemon/DataDirLock"
+import { HandoffSocket } from "@handoff/supervisor/daemon/HandoffSocket"
+import { type End, type Parts, serveHandoffs } from "@handoff/supervisor/daemon/Incumbent"
+import { expect, it } from "vitest"
+import { temporaryDirectory } from "../../../../test/support/TemporaryDirectory.ts"
+import { Peer, until } from "./ScriptedSupervisor.ts"
+import { warnings } from "./Warnings.ts"
+
+/** An incumbent whose hooks do nothing but what is given. */
+const incumbentWith = async (parts: Partial<Parts> = {}, Lock = DataDirLock) => {
+  const directory = temporaryDirectory()
+  const lock = new Lock(directory.file("data"))
+  expect(lock.tryAcquire()).toBe(undefined)
+  const socket = await HandoffSocket.prepare(directory.file("handoff.sock"))
+  socket.publish()
+  const ends: Array<End> = []
+  const resumed: Array<boolean> = []
+  const incumbent = serveHandoffs({
+    name: "parts",
+    lock,
+    socket,
+    parts: {
+      drain: async () => 0,
+      seal: async () => ({ revisions: [1n] }),
+      resume: async () => {
+        resumed.push(socket.ownsPath)
+      },
+      ended: (end) => ends.push(end),
+      ...parts
+    }
+  })
+  return {
+    directory,
+    incumbent,
+    socket,
+    ends,
+    /** Each time it served again: whether the path led to it by then. */
+    resumed,
+    connect: async () => {
+      const client = createConnection(socket.path)
+      await once(client, "connect")
+      return new Peer(client)
+    },
+    [Symbol.asyncDispose]: async () => {
+      incumbent.disconnect()
+      await socket.close()
+      lock.release()
+      directory[Symbol.dispose]()
+    }
+  }
+}
+
+/** Rejections that nobody handles, which would end a process; for their time the test runner does not count them. */
+const rejections = () => {
+  const others = process.listeners("unhandledRejection")
+  const heard: Array<unknown> = []
+  process.removeAllListeners("unhandledRejection")
+  process.on("unhandledRejection", (error) => heard.push(error))
+  return {
+    heard,
+    [Symbol.dispose]: () => {
+      process.removeAllListeners("unhandledRejection")
+      for (const other of others) process.on("unhandledRejection", other)
+    }
+  }
+}
+
+it("does not take an error of its own, after the seal, for one of the hook", async () => {
+  using unhandled = rejections()
+  using warned = warnings()
+  class Broken extends DataDirLock {
+    override release(): void {
+      const { held } = this
+      super.release()
+      if (held) throw new Error("the lock cannot be released")
+    }
+  }
+  await using it = await incumbentWith({}, Broken)
+  const peer = await it.connect()
+  await peer.drained()
+  peer.say("SealRequest")
+  await until("the error", () => unhandled.heard.length > 0)
+  expect(unhandled.heard).toEqual([new Error("the lock cannot be released")])
+  expect([peer.heard.map(({ _tag }) => _tag), warned.heard]).toEqual([["Hello", "Drained"], []])
+  peer.close()
+})
