@@ -6,6 +6,7 @@
  *   --kinds A,B      only faults of these kinds (see packages/core/src/testing/world/Settings.ts)
  *   --swaps N        how many swaps may be asked for [1]
  *   --aborts N       how many aborts [1]
+ *   --stops N        how often the supervisor may be stopped [0]
  *   --writes N       how many writes clients may send [1]
  *   --states N       stop at so many states
  *
@@ -22,6 +23,7 @@ const { values } = parseArgs({
     kinds: { type: "string" },
     swaps: { type: "string", default: "1" },
     aborts: { type: "string", default: "1" },
+    stops: { type: "string", default: "0" },
     writes: { type: "string", default: "1" },
     states: { type: "string", default: "50000000" }
   }
@@ -41,6 +43,7 @@ for (const mode of modes) {
     faults: Number(values.faults),
     swaps: Number(values.swaps),
     aborts: Number(values.aborts),
+    stops: Number(values.stops),
     writes: Number(values.writes)
   })
   const result = Explorer.explore(model, { maxStates: Number(values.states), clock })

@@ -91,8 +91,6 @@ const commit = (draft: Draft.Draft): void => {
   const { swap } = draft.state
   const generation = Draft.find(draft, swap?.to)
   if (swap === undefined || generation === undefined) return
-  // It was told to stop in the moment of its Ready, and goes with everything else.
-  if (draft.state.phase === "stopping") return SwapDraft.rollBack(draft, swap, { _tag: "Stopping" })
   const old = Draft.find(draft, draft.state.serving)
   SwapDraft.commit(draft, swap, generation, "handoff")
   if (old !== undefined) Draft.retire(draft, old)

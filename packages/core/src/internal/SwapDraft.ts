@@ -156,7 +156,8 @@ const end = (draft: Draft.Draft, swap: Swap, verdict: Verdict): void => {
 export const commit = (draft: Draft.Draft, swap: Swap, generation: Generation, evidence: Evidence): void => {
   const previous = { command: draft.state.command, notified: draft.state.mustNotify }
   Draft.set(draft, { command: swap.command, previous, restarts: { ...draft.state.restarts, failures: 0 } })
-  Draft.serve(draft, generation, evidence)
+  // A stop that came after the word to serve ends it with everything else: the data is the new version's all the same.
+  if (draft.state.phase !== "stopping") Draft.serve(draft, generation, evidence)
   end(draft, swap, { outcome: "committed", evidence, failure: undefined, ...NOTHING_LOST })
 }
 

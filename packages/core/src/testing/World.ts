@@ -85,6 +85,7 @@ const blank = (settings: Settings, machines: Machines): World => ({
   faults: 0,
   swaps: 0,
   aborts: settings.aborts,
+  stops: settings.stops,
   faultless: true,
   broken: undefined
 })

@@ -13,6 +13,11 @@ holds(
   "sealed, one swap, a frame cut anywhere",
   World.make({ mode: "sealed", faults: 1, kinds: ["cut"], cuts: "anywhere" })
 )
+// With every other fault, an abort and a write it takes a minute: `npm run explore -- --mode sealed --stops 1`.
+holds(
+  "sealed, one swap, one stop, one death",
+  World.make({ mode: "sealed", faults: 1, kinds: ["kill", "crash", "power"], aborts: 0, writes: 0, stops: 1 })
+)
 holds("sealed, two swaps, one fault", models[0])
 holds("sealed, one swap, two faults", models[1])
 

@@ -261,6 +261,17 @@ describe("a sealed swap", () => {
   })
 
   describe("stop is requested", () => {
+    it("after the word to serve: the swap has committed, whatever is stopped after it", () => {
+      const driver = sealed("publishing")
+      driver.send({ _tag: "StopRequested", request: 3 })
+      driver.advance()
+      expect(verdict(driver, 2)).toBe("committed, nobody serves")
+      // A supervisor that dies before the stop is done leaves the command of the version that has the data.
+      expect(driver.state.command.argv).toEqual(["v2"])
+      driver.obey()
+      expect(driver.answer(3)).toEqual({ _tag: "Stopped" })
+    })
+
     it.each(phases)("while %s: everything ends, and every request is answered", (phase) => {
       const driver = sealed(phase)
       driver.send({ _tag: "StopRequested", request: 3 })

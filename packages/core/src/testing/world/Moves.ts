@@ -363,6 +363,12 @@ const userMoves = (world: World, offer: Offer): void => {
     }
     offer("user", "user", `swap to v${version}`, ask)
   }
+  if (world.stops > 0 && state.phase !== "stopping") {
+    offer("user", "user", "stop", (draft) => {
+      draft.world.stops--
+      S.feed(draft, "stop", { _tag: "StopRequested", request: 3, at: 0 })
+    })
+  }
   if (world.aborts > 0 && state.swap !== undefined && state.swap.phase !== "rolling-back") {
     offer("user", "user", "abort", (draft) => {
       draft.world.aborts--

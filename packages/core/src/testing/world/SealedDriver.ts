@@ -257,6 +257,8 @@ const leave = (draft: Draft, pid: number): void => {
   if (world.promised > (processOf(draft, pid)?.version ?? 0)) return
   if (world.processes.some((one) => one.pid !== pid && one.role === "incumbent")) return
   if (world.excused.some((one) => one !== pid)) return
+  // Everybody was asked to go, whether or not the supervisor lived to see it.
+  if (world.stops < draft.settings.stops) return
   breaks(draft, "6 the incumbent serves on", `process ${pid} leaves, and nobody else has the data open`)
 }
 

@@ -60,9 +60,10 @@ export interface Settings<Memory = unknown, Disk = unknown> {
   /** How many faults may happen, of which kinds. */
   readonly faults: number
   readonly kinds: ReadonlyArray<FaultKind>
-  /** How many swaps may be asked for, and how many aborts. */
+  /** How many swaps may be asked for, how many aborts, and how often the supervisor may be stopped. */
   readonly swaps: number
   readonly aborts: number
+  readonly stops: number
   /** How many writes clients may send. */
   readonly writes: number
   /** Where a frame is cut: after its first byte and before its last, or anywhere. */
@@ -78,6 +79,7 @@ export const defaults: Settings<number, number> = {
   kinds: faultKinds,
   swaps: 1,
   aborts: 1,
+  stops: 0,
   writes: 1,
   cuts: "ends",
   daemon: careful,

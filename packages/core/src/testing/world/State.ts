@@ -118,6 +118,7 @@ export interface World {
   readonly faults: number
   readonly swaps: number
   readonly aborts: number
+  readonly stops: number
   /** A supervisor died before it could write down what it had started: nothing is promised any more. */
   readonly lapsed: boolean
   /** Whether no fault has happened yet. */

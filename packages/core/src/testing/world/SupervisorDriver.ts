@@ -139,8 +139,15 @@ const carryOut = (draft: Draft, command: Supervision.Action): void => {
     case "Tell":
       return
     case "Finish":
-      return endSupervisor(draft)
+      return finish(draft)
   }
+}
+
+/** The end of a stop, or of a first start that failed. */
+const finish = (draft: Draft): void => {
+  const [left] = draft.world.processes
+  if (left !== undefined) breaks(draft, "8 a stop leaves nobody", `process ${left.pid} lives`)
+  endSupervisor(draft)
 }
 
 const insert = (sorted: ReadonlyArray<number>, value: number): ReadonlyArray<number> =>
@@ -269,8 +276,8 @@ const signal = (draft: Draft, generation: number, name: SignalName): void => {
   }
   if (name !== "SIGKILL") return addFacts(draft, { generation, what: "asked" })
   if (processOf(draft, pid) === undefined) return
-  // An incumbent that did not come back in time is given up by intent.
-  if (state.swap?.handoff?.phase === "resuming") excuse(draft, pid)
+  // An incumbent that did not come back in time is given up by intent, and everybody by a stop.
+  if (state.swap?.handoff?.phase === "resuming" || state.phase === "stopping") excuse(draft, pid)
   else if (state.serving === generation || (state.swap?.mode !== "exclusive" && state.swap?.from === generation)) {
     breaks(draft, "6 the incumbent serves on", `the supervisor kills generation ${generation}, which serves`)
   }
@@ -298,20 +305,22 @@ const checkSuccessor = (draft: Draft, { to, mode }: Supervision.SwapRecord): voi
 /** A caller is told. */
 const answered = (draft: Draft, record: Supervision.SwapRecord): void => {
   const { world } = draft
+  const { phase } = world.supervisor.machine.state
+  const isStopping = phase === "stopping" || phase === "stopped"
   if (record.outcome === "committed") {
-    checkSuccessor(draft, record)
+    if (!isStopping) checkSuccessor(draft, record)
     // One that could not be written down was told as such (StateNotSaved): the next supervisor will not know.
     if (!world.supervisor.unsaved) world.promised = Math.max(world.promised, versionOf(record.command))
     return
   }
-  if (world.faultless && world.aborts === draft.settings.aborts) {
+  if (world.faultless && world.aborts === draft.settings.aborts && !isStopping) {
     breaks(draft, "0 without a fault a swap commits", `swap ${record.id} was rolled back: ${textOf(record.failure)}`)
   }
   const { from, to } = record
   if (to !== undefined && processOf(draft, pidOf(to)) !== undefined) {
     breaks(draft, "6 nothing is left of an abort", `generation ${to} lives`)
   }
-  if (record.mode === "exclusive" || from === undefined) return
+  if (record.mode === "exclusive" || from === undefined || isStopping) return
   const pid = pidOf(from)
   if (processOf(draft, pid) === undefined && !world.excused.includes(pid)) {
     breaks(draft, "6 the incumbent serves on", `swap ${record.id} was rolled back, and generation ${from} is gone`)

@@ -76,7 +76,7 @@ export const keyOf = (world: World, machines: Machines): ReadonlyArray<number> =
   for (const { swap, hello } of supervisor.probes) key.push(swap * 2 + (hello ? 1 : 0))
   key.push(-1)
   for (const process of world.processes) processKey(process, machines, key)
-  key.push(-1, numbers.of(world.disk), world.promised, world.faults, world.swaps, world.aborts)
+  key.push(-1, numbers.of(world.disk), world.promised, world.faults, world.swaps, world.aborts, world.stops)
   for (const write of world.writes) key.push(statuses.indexOf(write))
   for (const pid of world.excused) key.push(pid)
   key.push(world.lapsed ? -2 : -1)
