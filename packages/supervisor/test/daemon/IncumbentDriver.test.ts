@@ -1,6 +1,8 @@
 /** What only a program of one's own parts can show: `serveHandoffs` in this process, before a supervisor played by hand. */
 import { once } from "node:events"
+import { mkdirSync, rmdirSync } from "node:fs"
 import { createConnection } from "node:net"
+import { setTimeout as sleep } from "node:timers/promises"
 import { DataDirLock } from "@handoff/supervisor/daemon/DataDirLock"
 import { HandoffSocket } from "@handoff/supervisor/daemon/HandoffSocket"
 import { type End, type Parts, serveHandoffs } from "@handoff/supervisor/daemon/Incumbent"
@@ -35,6 +37,7 @@ const incumbentWith = async (parts: Partial<Parts> = {}, Lock = DataDirLock) => 
   return {
     directory,
     incumbent,
+    lock,
     socket,
     ends,
     /** Each time it served again: whether the path led to it by then. */
@@ -86,4 +89,39 @@ it("does not take an error of its own, after the seal, for one of the hook", asy
   expect(unhandled.heard).toEqual([new Error("the lock cannot be released")])
   expect([peer.heard.map(({ _tag }) => _tag), warned.heard]).toEqual([["Hello", "Drained"], []])
   peer.close()
+})
+
+it("says once a run why the lock, which nobody holds, cannot be taken again, and takes it when it can", async () => {
+  using warned = warnings()
+  await using it = await incumbentWith()
+  const pidfile = it.directory.file("data", ".handoff.pidfile")
+  for (const times of [1, 2]) {
+    const peer = await it.connect()
+    await peer.sealed()
+    mkdirSync(pidfile)
+    peer.close()
+    const told = () => warned.heard.filter((text) => text.includes("could not be taken: EISDIR")).length
+    await until("the warning", () => told() === times)
+    // Several tries later.
+    await sleep(200)
+    expect([told(), it.lock.held, it.resumed.length]).toEqual([times, false, times - 1])
+    rmdirSync(pidfile)
+    await until("it serves again", () => it.incumbent.serving)
+    expect(it.lock.held).toBe(true)
+  }
+})
+
+it("says nothing while another has the lock", async () => {
+  using warned = warnings()
+  await using it = await incumbentWith()
+  const peer = await it.connect()
+  await peer.sealed()
+  const other = new DataDirLock(it.lock.dataDir)
+  expect(other.tryAcquire()).toBe(undefined)
+  peer.close()
+  await sleep(200)
+  expect([it.incumbent.serving, it.lock.held]).toEqual([false, false])
+  other.release()
+  await until("it serves again", () => it.incumbent.serving)
+  expect(warned.heard.filter((text) => text.includes("lock"))).toEqual([])
 })

@@ -40,6 +40,7 @@ export class IncumbentDriver implements Incumbent {
   #channel: Channel | undefined
   #cancelDrain = new AbortController()
   #resumeError: unknown
+  #lockFailing = false
   #listening = false
   #retired = false
 
@@ -147,10 +148,8 @@ export class IncumbentDriver implements Incumbent {
         this.#options.lock.release()
         this.#observe("o-after-seal-flock-released")
         return this.#send({ _tag: "LockReleased", at: now() })
-      case "AcquireLock": {
-        const refused = this.#options.lock.tryAcquire()
-        return this.#send({ _tag: refused === undefined ? "LockAcquired" : "LockHeld", at: now() })
-      }
+      case "AcquireLock":
+        return this.#send({ _tag: this.#tryLock() ? "LockAcquired" : "LockHeld", at: now() })
       case "ProbePath": {
         const { socket } = this.#options
         const pid = socket.ownsPath ? process.pid : Native.listenerAt(socket.path)
@@ -168,6 +167,17 @@ export class IncumbentDriver implements Incumbent {
       case "ClearTimer":
         return this.#timers.clear(command.timer)
     }
+  }
+
+  /** That another has it is what a handoff leads to. That it cannot be had (ENOSPC, EMFILE) is said, once a run of it. */
+  #tryLock(): boolean {
+    const refused = this.#options.lock.tryAcquire()
+    const failing = refused !== undefined && refused.reason._tag !== "DataLocked"
+    if (failing && !this.#lockFailing) {
+      warn(`${refused.message}; this process serves again when it has it, which is tried over and over`)
+    }
+    this.#lockFailing = failing
+    return refused === undefined
   }
 
   #tell(message: Message, version: number): void {
