@@ -254,9 +254,14 @@ export class DataOwnership implements Ownership {
   }
 
   #ended({ status, why }: End, error: unknown): void {
-    this.#lock.release()
-    this.#socket?.abandon()
-    this.#surroundings.servers.abandon()
+    try {
+      this.#lock.release()
+      this.#socket?.abandon()
+      this.#surroundings.servers.abandon()
+    } catch (cause) {
+      // The end must come all the same: it is what gives back the rest.
+      warn(`not everything could be given back after the handoff: ${messageOf(cause)}`)
+    }
     const failure = `the state in ${this.#dataDir} could not be opened again after a handoff failed: ${messageOf(error)}`
     this.#surroundings.finished(why === "resume-failed" || status !== 0 ? failure : undefined)
   }

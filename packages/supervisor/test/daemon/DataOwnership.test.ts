@@ -1,0 +1,70 @@
+import { once } from "node:events"
+import { createConnection } from "node:net"
+import { DataDirLock } from "@handoff/supervisor/daemon/DataDirLock"
+import { expect, it } from "vitest"
+import { temporaryDirectory } from "../../../../test/support/TemporaryDirectory.ts"
+import { DataOwnership } from "../../src/daemon/internal/DataOwnership.ts"
+import { observeNothing } from "../../src/daemon/internal/Points.ts"
+import { Servers } from "../../src/daemon/Servers.ts"
+import { Peer, until } from "./ScriptedSupervisor.ts"
+import { warnings } from "./Warnings.ts"
+
+class Broken extends Servers {
+  override abandon(): void {
+    throw new Error("close: EIO")
+  }
+}
+
+const inheritance = {
+  names: [],
+  named: false,
+  handoffFd: undefined,
+  controlSocket: undefined,
+  take: async () => [],
+  notify: async () => undefined
+}
+
+it("a daemon whose listeners cannot be let go of comes to its end all the same, without the lock", async () => {
+  using directory = temporaryDirectory()
+  using warned = warnings()
+  const finished: Array<string | undefined> = []
+  const ownership = new DataOwnership(
+    {
+      dataDir: directory.path,
+      open: () => undefined,
+      seal: async () => undefined,
+      resume: () => {
+        throw new Error("the disk is gone")
+      }
+    },
+    {
+      inheritance,
+      servers: new Broken(false, undefined),
+      observe: observeNothing,
+      finished: (failure) => finished.push(failure),
+      refused: (error) => {
+        throw error
+      },
+      abandon: (why) => {
+        throw new Error(why)
+      }
+    }
+  )
+  await ownership.open()
+  await ownership.serve(async () => undefined)
+  const client = createConnection(directory.file(".handoff.sock"))
+  await once(client, "connect")
+  const peer = new Peer(client)
+  await peer.drained()
+  peer.close()
+  await until("the end", () => finished.length > 0)
+  expect(finished).toEqual([
+    expect.stringMatching(/could not be opened again after a handoff failed: the disk is gone/)
+  ])
+  await until("the warning", () =>
+    warned.heard.some((text) => text.includes("given back after the handoff: close: EIO"))
+  )
+  const next = new DataDirLock(directory.path)
+  expect(next.tryAcquire()).toBe(undefined)
+  next.release()
+})
