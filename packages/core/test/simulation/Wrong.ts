@@ -336,7 +336,7 @@ export const wrong: ReadonlyArray<Wrong> = [
   },
   {
     name: "a restarted supervisor starts the old command beside what lives",
-    breaks: "liveness",
+    breaks: "8 a stop leaves nobody",
     settings: policies({
       recovery: (document, sightings, options, at, patient) =>
         Recovery.decide({ ...document, generations: [], serving: null, swap: null }, sightings, options, at, patient)

@@ -98,6 +98,11 @@ export class Draft {
     return this.#made.includes(name)
   }
 
+  /** No fault is left that could hit this move: nobody asks for the calls that it makes. */
+  get isSafe(): boolean {
+    return this.world.faults === 0 && this.#crashes === undefined && this.#failure === undefined
+  }
+
   /** What the kernel does by itself, or a fault to it. */
   happen(f: (kernel: Kernel) => Kernel): void {
     this.world.kernel = tidy(this.world.kernel, f(this.world.kernel))

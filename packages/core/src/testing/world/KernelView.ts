@@ -92,10 +92,6 @@ export const hasWaiting = (kernel: Kernel, pid: number, fd: Fd): boolean => {
   return one?._tag === "Listener" && one.waiting.length > 0
 }
 
-/** A number for a file without what is only a name. */
-const nodeNumber = (node: FileTree.Node, { numbers }: Machines): number =>
-  node._tag === "File" ? numbers.ofAll(node.content, node.synced, node.durableAt) : 0
-
 /** The number of a socket's open description in this key; 0 for anything else, and for a socket that is closed. */
 const nameOf = (node: FileTree.Node, named: ReadonlyArray<Description>): number => {
   if (node._tag !== "Socket") return 0
@@ -106,16 +102,31 @@ const nameOf = (node: FileTree.Node, named: ReadonlyArray<Description>): number 
   return 0
 }
 
-/** Sorts triples in place by their first: there are a few, and mostly in order. */
-const sortTriples = (key: Array<number>, from: number): void => {
-  for (let at = from + 3; at < key.length; at += 3) {
-    const [first, second, third] = [key[at] as number, key[at + 1] as number, key[at + 2] as number]
-    let to = at
-    for (; to > from && (key[to - 3] as number) > first; to -= 3) key.copyWithin(to, to - 3, to)
-    key[to] = first
-    key[to + 1] = second
-    key[to + 2] = third
+/** Files without what is only a name: their number, and the sockets among them in the order of their paths. */
+interface TreeView {
+  readonly number: number
+  readonly sockets: ReadonlyArray<FileTree.Node>
+}
+
+const trees = new WeakMap<FileTree.FileTree, TreeView>()
+
+const viewOf = (tree: FileTree.FileTree, { numbers }: Machines): TreeView => {
+  const known = trees.get(tree)
+  if (known !== undefined) return known
+  const parts: Array<string | undefined> = []
+  const sockets: Array<FileTree.Node> = []
+  for (const path of [...tree.keys()].sort()) {
+    const node = tree.get(path)
+    if (node === undefined || node._tag === "Directory") continue
+    if (node._tag === "File") parts.push(path, node.content, node.synced, node.durableAt)
+    else {
+      parts.push(path)
+      sockets.push(node)
+    }
   }
+  const view = { number: numbers.ofAll(parts), sockets }
+  trees.set(tree, view)
+  return view
 }
 
 const pushTree = (
@@ -124,13 +135,9 @@ const pushTree = (
   machines: Machines,
   key: Array<number>
 ): void => {
-  const from = key.length
-  for (const [path, node] of tree) {
-    if (node._tag === "Directory") continue
-    key.push(machines.numbers.of(path), nodeNumber(node, machines), nameOf(node, named))
-  }
-  sortTriples(key, from)
-  key.push(-1)
+  const { number, sockets } = viewOf(tree, machines)
+  key.push(number)
+  for (const socket of sockets) key.push(nameOf(socket, named))
 }
 
 const ascending = (one: readonly [number, unknown], other: readonly [number, unknown]): number => one[0] - other[0]

@@ -101,7 +101,7 @@ export class Numbers {
   }
 
   /** A number for texts in this order. */
-  ofAll(...texts: ReadonlyArray<string | undefined>): number {
+  ofAll(texts: ReadonlyArray<string | undefined>): number {
     let at = this.#sequences
     for (const text of texts) {
       const next = at.next.get(text) ?? { number: this.#count++, next: new Map() }

@@ -10,6 +10,7 @@ import type { Kernel } from "../SimulatedKernel.ts"
 import { Frames } from "./Frames.ts"
 import { documentText } from "./KernelView.ts"
 import { Machine, type Node, Numbers } from "./Machines.ts"
+import { Replacements } from "./Replacements.ts"
 import { commandOf, facts, optionsOf, type Settings } from "./Settings.ts"
 
 interface Told {
@@ -51,6 +52,7 @@ export class Machines {
   readonly nobody: Node<Supervision.State>
   readonly numbers = new Numbers()
   readonly frames = new Frames()
+  readonly replacements = new Replacements()
   /** `machine phase event`, for every step that was ever taken. */
   readonly rows = new Set<string>()
   readonly #documents = new Map<Supervision.State, Document.Document>()

@@ -14,7 +14,7 @@
  *   6 nothing is left of an abort        all        any
  *   6 nothing but the handoff's own      all        any, reused pids included
  *   7 what was told stays true           all        any, power cuts included
- *   8 a stop leaves nobody               all        any, as long as the supervisor itself lives
+ *   8 a stop leaves nobody               all        any: nor does a first start that failed
  *   liveness                             all        any: from wherever they stop, the service comes back to one
  *                                                   generation that serves, with nothing left over and an empty journal
  */

@@ -96,6 +96,20 @@ const note = (draft: Draft, command: Supervision.Action): void => {
   }
 }
 
+/** Makes the text the document. What that comes to on the same files is worked out once, where nobody asks for the way. */
+const replace = (draft: Draft, text: string): Result.Result<void, unknown> => {
+  const { world, machines, settings } = draft
+  const before = world.kernel
+  const known = draft.isSafe ? machines.replacements.get(before, text) : undefined
+  if (known !== undefined) {
+    world.kernel = { ...before, ...known }
+    return Result.void
+  }
+  const done = settings.backend.replace(callsOf(draft), STATE_FILE, text)
+  if (draft.isSafe && Result.isSuccess(done)) machines.replacements.set(before, text, world.kernel)
+  return done
+}
+
 const save = (draft: Draft): void => {
   const { world, machines, settings } = draft
   const document = machines.documentOf(world.supervisor.machine.state)
@@ -103,8 +117,7 @@ const save = (draft: Draft): void => {
   // A save that failed is made again whatever it was.
   if (text === KernelView.documentText(world.kernel, "files") && !world.supervisor.unsaved) return
   const { backend } = settings
-  const done =
-    text === undefined ? backend.remove(callsOf(draft), STATE_FILE) : backend.replace(callsOf(draft), STATE_FILE, text)
+  const done = text === undefined ? backend.remove(callsOf(draft), STATE_FILE) : replace(draft, text)
   // A file that nobody has to read and that can't be removed is none of anybody's concern.
   const failed = text !== undefined && Result.isFailure(done)
   setSupervisor(draft, { unsaved: failed })
