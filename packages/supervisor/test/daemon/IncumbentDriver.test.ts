@@ -1,6 +1,6 @@
 /** What only a program of one's own parts can show: `serveHandoffs` in this process, before a supervisor played by hand. */
 import { once } from "node:events"
-import { mkdirSync, rmdirSync } from "node:fs"
+import { existsSync, mkdirSync, rmdirSync, rmSync, writeFileSync } from "node:fs"
 import { createConnection } from "node:net"
 import { setTimeout as sleep } from "node:timers/promises"
 import { DataDirLock } from "@handoff/supervisor/daemon/DataDirLock"
@@ -124,4 +124,36 @@ it("says nothing while another has the lock", async () => {
   other.release()
   await until("it serves again", () => it.incumbent.serving)
   expect(warned.heard.filter((text) => text.includes("lock"))).toEqual([])
+})
+
+/** It has sealed once, its successor took the path and is gone, and a file is in the way. */
+const robbed = async (parts: Partial<Parts> = {}) => {
+  const it = await incumbentWith(parts)
+  const peer = await it.connect()
+  await peer.sealed()
+  rmSync(it.socket.path)
+  writeFileSync(it.socket.path, "")
+  peer.close()
+  return it
+}
+
+it("goes on serving while something is in the way of its path, and has it back when that is gone", async () => {
+  await using it = await robbed()
+  await until("it serves again", () => it.incumbent.serving)
+  expect([it.socket.ownsPath, it.resumed]).toEqual([false, [false]])
+  rmSync(it.socket.path)
+  await until("the path", () => it.socket.ownsPath)
+})
+
+it.concurrent.each(["retire", "a resume that fails"])("does not take the path any more after %s", async (end) => {
+  const failing = async () => {
+    throw new Error("the state cannot be opened")
+  }
+  await using it = await robbed(end === "retire" ? {} : { resume: failing })
+  await until("the end of the handoff", () => it.incumbent.serving || it.ends.length > 0)
+  if (end === "retire") await it.incumbent.retire()
+  // The lock is given back by now: the path may be another's.
+  rmSync(it.socket.path)
+  await sleep(1_200)
+  expect(existsSync(it.socket.path)).toBe(false)
 })

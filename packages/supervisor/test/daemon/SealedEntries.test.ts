@@ -3,6 +3,7 @@ import { createConnection } from "node:net"
 import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "vitest"
 import { requireTool } from "../../../../test/support/Tools.ts"
+import { HandoffSocket } from "../../src/daemon/HandoffSocket.ts"
 import { startLoad } from "./Load.ts"
 import { begun, handOver, ID, until, world } from "./ScriptedSupervisor.ts"
 
@@ -35,6 +36,31 @@ describe("the single steps of a successor", () => {
     next.say("Commit")
     await n.line(/ended committed/)
     expect((await n.ended).code).toBe(0)
+  })
+
+  it("lead to a process that takes its path back before it accepts again, when a handoff is given up", async () => {
+    await using it = world()
+    const daemon = await it.incumbent()
+    const o = await it.connect()
+    await o.sealed()
+    const n = await it.successor({}, fixture("steps"))
+    await n.peer.greet()
+    n.peer.say("Begin")
+    await n.peer.next("Ready")
+    n.peer.close()
+    o.say("Commit")
+    await daemon.ended
+    await n.line(/serving/)
+    const peer = await it.connect()
+    await peer.sealed()
+    const successor = await HandoffSocket.prepare(it.control)
+    successor.publish()
+    // It is gone, and the path leads to nobody.
+    successor.abandon()
+    peer.close()
+    await n.line(/resumed, found at its path: true/)
+    const next = await it.connect()
+    expect((await next.sealed()).lastRevisionPerShard).toEqual([8n])
   })
 
   it("close the state and fail when the handoff is aborted between them", async () => {

@@ -249,7 +249,6 @@ export class DataOwnership implements Ownership {
     if (resume !== undefined) await resume(context)
     else if (context.state !== "open") await open(context)
     this.#state = "open"
-    await this.#socket?.reclaim()
     await this.#surroundings.servers.resume()
   }
 

@@ -86,8 +86,14 @@ export class IncumbentDriver implements Incumbent {
     const { phase } = this.#driver.state
     // Nothing has begun, or all is over: whoever is heard has no claim to be waited for.
     if (this.#retired && (phase === "greeting" || phase === "resumed")) this.disconnect()
-    else if (phase === "serving" && this.#retired) for (const resolve of this.#idle.splice(0)) resolve()
+    else if (phase === "serving" && this.#retired) this.#rest()
     else if (phase === "serving") this.#next()
+  }
+
+  /** No supervisor is to find this process any more, and its lock may be given back. */
+  #rest(): void {
+    this.#options.socket.stopReclaiming()
+    for (const resolve of this.#idle.splice(0)) resolve()
   }
 
   /** Takes the next supervisor. */
@@ -161,6 +167,7 @@ export class IncumbentDriver implements Incumbent {
       case "Exit":
         if (command.why === "committed") this.#observe("o-after-commit-recv")
         this.#timers.clearAll()
+        this.#options.socket.stopReclaiming()
         return this.#options.parts.ended(command, this.#resumeError)
       case "SetTimer":
         return this.#timers.set(command.timer, command.delayMs)
@@ -221,6 +228,8 @@ export class IncumbentDriver implements Incumbent {
 
   async #resume(): Promise<void> {
     try {
+      // Before anything is accepted, and with the lock held: a successor that is gone may have taken the path.
+      await this.#options.socket.reclaim()
       await this.#options.parts.resume()
     } catch (error) {
       this.#resumeError = error
