@@ -4,9 +4,9 @@
  * The lock is an exclusive flock(2) on `DIR/.handoff.lock`, a file that is never removed: with two files of one name two
  * processes could hold "the" lock. `DIR/.handoff.pidfile` only says who has it, one line with the pid; it is written by
  * the holder under the lock and removed before the lock is let go, so it never names a later holder's predecessor for
- * long. It only informs, so one that cannot be removed (EROFS, EIO) is a warning, and the lock is let go all the same. Both
- * names and the pidfile's format are those of the Rust crate `beyond-handoff`, so that programs of either kind keep each
- * other out.
+ * long. It only informs, so one that cannot be removed (EROFS, EIO) is a warning, and the lock is let go all the same.
+ * Both names and the pidfile's format are those of the Rust crate `beyond-handoff`, so that programs of either kind
+ * keep each other out.
  *
  * Limits: the lock works where flock does (not between hosts). A child that inherited the descriptor without
  * close-on-exec would keep the lock after the process died; {@link DataDirLock.release} ends it for such copies, too.

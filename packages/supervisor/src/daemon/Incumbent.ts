@@ -2,9 +2,9 @@
  * Serves the handoff socket for a process that has its data.
  *
  * One supervisor is heard at a time, and the next one only when this process serves again. A supervisor that dies, sleeps
- * or sends rubbish costs its connection and nothing else; hooks that run at that moment are waited for. After a handoff that
- * was given up, the handoff socket's path is taken back before `resume` runs; what is in the way is a warning, and it is
- * tried again while this process serves.
+ * or sends rubbish costs its connection and nothing else; hooks that run at that moment are waited for. After a handoff
+ * that was given up, the handoff socket's path is taken back before `resume` runs; what is in the way is a warning, and
+ * it is tried again while this process serves.
  */
 import type { Command } from "@handoff/core/protocol/Incumbent"
 import type { DataDirLock } from "./DataDirLock.ts"

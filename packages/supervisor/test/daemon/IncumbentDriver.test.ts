@@ -1,4 +1,4 @@
-/** What only a program of one's own parts can show: `serveHandoffs` in this process, before a supervisor played by hand. */
+/** What only a program of one's own parts can show: `serveHandoffs` in this process, its supervisor played by hand. */
 import { once } from "node:events"
 import { existsSync, mkdirSync, rmdirSync, rmSync, writeFileSync } from "node:fs"
 import { createConnection } from "node:net"

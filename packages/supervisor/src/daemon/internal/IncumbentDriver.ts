@@ -176,7 +176,7 @@ export class IncumbentDriver implements Incumbent {
     }
   }
 
-  /** That another has it is what a handoff leads to. That it cannot be had (ENOSPC, EMFILE) is said, once a run of it. */
+  /** That another has it is what a handoff leads to; that it cannot be had (ENOSPC, EMFILE) is said, once a run. */
   #tryLock(): boolean {
     const refused = this.#options.lock.tryAcquire()
     const failing = refused !== undefined && refused.reason._tag !== "DataLocked"
@@ -221,8 +221,8 @@ export class IncumbentDriver implements Incumbent {
       this.#send({ _tag: "SealFailed", error: textOf(error), partialState: "", at: now() })
       return
     }
-    // Outside the try, as in the others: what carrying this out throws is no failure of the hook, and the machine, which
-    // waits for the next fact by then, could do nothing with one.
+    // Outside the try, as in the others: what carrying this out throws is no failure of the hook, and the machine,
+    // which waits for the next fact by then, could do nothing with one.
     this.#send({ _tag: "Sealed", ...outcome, at: now() })
   }
 
