@@ -437,8 +437,8 @@ const sealedMoves = (
     const timerName = Timers.nameOf(timer)
     if (!Timers.isPoll(timerName)) continue
     if (timerName === "reclaim") {
-      // It is tried while it serves.
-      if (phase === "serving") offer("fair", party, "takes the path again", (draft) => Sealed.reclaim(draft, pid))
+      // It is tried while the lock is held.
+      if (process.lock >= 0) offer("fair", party, "takes the path again", (draft) => Sealed.reclaim(draft, pid))
       continue
     }
     const isFree =

@@ -383,11 +383,12 @@ export const endHook = (draft: Draft, pid: number, end: End): void => {
       return feed(draft, pid, `SE${revisions[0]}`, { _tag: "Sealed", revisions, fingerprint: FINGERPRINT })
     }
     case "resume":
+      // Before anything else: whoever looks for it finds it.
+      reclaim(draft, pid)
       if (end === "failed") return feed(draft, pid, "RF", { _tag: "ResumeFailed" })
       // From disk after a seal, never from memory; a state that was not sealed is open still.
       if (process.open) setProcess(draft, pid, { memory: draft.settings.daemon.resume(process.memory) })
       else openState(draft, pid)
-      reclaim(draft, pid)
       setProcess(draft, pid, { accepting: true })
       return feed(draft, pid, "RE", { _tag: "Resumed" })
   }
