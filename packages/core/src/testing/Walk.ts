@@ -117,9 +117,11 @@ const attempt = <State, Move>(
   if (broken !== undefined) return { found: broken, taken }
   // Several ways of letting it rest: one that gets home is enough.
   for (let seed = 1; seed <= 3; seed++) {
-    const end = settle(model, state, random(seed), patience, () => undefined)
+    const onward: Array<Move> = []
+    const end = settle(model, state, random(seed), patience, (move) => onward.push(move))
     if (!("property" in end)) return { found: undefined, taken }
-    if (end.property !== NEVER.property) return { found: end, taken }
+    // What was broken on the way to rest belongs to the history.
+    if (end.property !== NEVER.property) return { found: end, taken: [...taken, ...onward] }
   }
   return { found: NEVER, taken }
 }

@@ -1,5 +1,6 @@
 import * as World from "@handoff/core/testing/World"
 import { expect, it } from "vitest"
+import { FAILURES } from "@handoff/core/testing/world/Moves"
 import { incumbentTable, successorTable } from "../protocol/Machines.ts"
 import { table } from "../swap/SealedTable.ts"
 import { holds, missing } from "./Exhaustive.ts"
@@ -55,6 +56,11 @@ it("every row of the successor's table was taken, but for these", () => {
     // Given up once: an Abort and the end of the channel, of which one has led here.
     "cancelling Abort"
   ])
+})
+
+it("every call that may fail has failed", () => {
+  const failed = (call: string) => models.some((model) => model.rows.has(`call ${call}`))
+  expect(FAILURES.map(({ call }) => call).filter((call) => !failed(call))).toEqual([])
 })
 
 it("every row of the supervisor's table was taken, but for these", () => {

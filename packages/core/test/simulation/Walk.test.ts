@@ -51,3 +51,21 @@ it("a failure far out shrinks to a few moves that a person can read", { timeout:
   )
   expect(text).toMatch(/swap to v2[\s\S]*answer: committed[\s\S]*power cut/)
 })
+
+it("shrinks to a history in which the property is broken, not to one that will break it", () => {
+  type Move = "jump" | "up"
+  const model: Explorer.Model<number, Move> = {
+    initial: 0,
+    next: (at) => {
+      if (at === 0) return [{ move: "jump", next: 100, fair: false }]
+      return at < 104 ? [{ move: "up", next: at + 1, fair: true }] : []
+    },
+    key: String,
+    check: (at) => (at === 104 ? { property: "not 104", detail: "it is" } : undefined),
+    settled: (at) => at === 0,
+    name: (move) => move
+  }
+  const history: ReadonlyArray<Move> = ["jump", "up", "up", "up", "up"]
+  const { trace } = Walk.shrink(model, history, { property: "not 104", detail: "" })
+  expect(model.check(Explorer.replay(model, trace).state)?.property).toBe("not 104")
+})

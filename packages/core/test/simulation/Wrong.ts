@@ -124,6 +124,13 @@ const writesOn: Daemon<number, number> = {
   seal: (memory, disk) => ({ memory, disk })
 }
 
+/** Closed by its drain, and never opened again. */
+const sulks: Daemon<number, number> = {
+  ...World.careful,
+  name: "refuses after a drain",
+  drain: (memory) => memory | (1 << 8)
+}
+
 export const wrong: ReadonlyArray<Wrong> = [
   {
     name: "the incumbent releases the lock before it seals",
@@ -392,6 +399,11 @@ export const wrong: ReadonlyArray<Wrong> = [
     name: "the daemon seals before it has drained",
     breaks: "3 no acknowledged write is lost",
     settings: { daemon: sealsTooSoon }
+  },
+  {
+    name: "the daemon that resumes refuses every write",
+    breaks: "6 the incumbent serves on",
+    settings: { daemon: sulks }
   },
   {
     name: "the daemon writes after its seal",

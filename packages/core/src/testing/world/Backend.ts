@@ -28,15 +28,41 @@ import * as SimulatedLaunch from "../SimulatedLaunch.ts"
 import * as SimulatedStreams from "../SimulatedStreams.ts"
 import { ADDRESS, PROGRAM } from "./Layout.ts"
 
+/** The names of system calls, by which faults fail them: those of FAILURES in Moves.ts, the others never fail. */
+export type CallName =
+  | "accept"
+  | "bind"
+  | "clone"
+  | "close"
+  | "connect"
+  | "environ"
+  | "flock"
+  | "fsync"
+  | "fsync directory"
+  | "kill"
+  | "listen"
+  | "open"
+  | "pidfd_getfd"
+  | "pidfd_send_signal"
+  | "recv"
+  | "rename"
+  | "send"
+  | "sigwait"
+  | "socketpair"
+  | "stat"
+  | "unlink"
+  | "unlock"
+  | "write"
+
 /** The calling process's way into the kernel. */
 export interface Calls {
   readonly pid: number
-  /** Makes one system call. A fault of the kind `call` fails it by its name. */
-  readonly call: <A>(name: string, f: (kernel: Kernel) => Done<A> | ErrnoName) => Result.Result<A, ErrnoName>
+  /** Makes one system call. */
+  readonly call: <A>(name: CallName, f: (kernel: Kernel) => Done<A> | ErrnoName) => Result.Result<A, ErrnoName>
 }
 
 /** The same, but that calls of this name do nothing. */
-export const skipping = (name: string, { pid, call }: Calls): Calls => ({
+export const skipping = (name: CallName, { pid, call }: Calls): Calls => ({
   pid,
   call: (made, f) => call(made, (kernel) => (made === name ? { kernel, value: undefined as never } : f(kernel)))
 })
@@ -109,14 +135,11 @@ const launch: Backend["launch"] = (calls, { argv, environment, listener, success
   const sources = theirs === undefined ? [listener] : [listener, theirs]
   const spec = { program: PROGRAM, argv, environment, placements: Placement.contiguous(sources, FIRST_INHERITED_FD) }
   const plan = Result.getOrThrow(Launch.plan(spec, FACTS))
-  const child = call(
-    `clone ${argv.join(" ")} ${Object.values(environment).join(" ")} ${sources.join(" ")}`,
-    (kernel) => {
-      const launched = SimulatedLaunch.run(kernel, pid, plan, kernel.next.pid)
-      if (Result.isFailure(launched)) return launched.failure.errno
-      return { kernel: launched.success.kernel, value: launched.success.pid }
-    }
-  )
+  const child = call("clone", (kernel) => {
+    const launched = SimulatedLaunch.run(kernel, pid, plan, kernel.next.pid)
+    if (Result.isFailure(launched)) return launched.failure.errno
+    return { kernel: launched.success.kernel, value: launched.success.pid }
+  })
   if (theirs !== undefined) close(calls, theirs)
   if (Result.isSuccess(child)) return Result.succeed({ pid: child.success, channel: ours })
   if (ours !== undefined) close(calls, ours)

@@ -11,6 +11,7 @@ import type { Fd } from "../../Fd.ts"
 import type { Done, Kernel } from "../SimulatedKernel.ts"
 import * as SimulatedKernel from "../SimulatedKernel.ts"
 import * as SimulatedStreams from "../SimulatedStreams.ts"
+import type { CallName } from "./Backend.ts"
 import * as KernelView from "./KernelView.ts"
 import { CLIENT, generationOf, STATE_FILE, SUPERVISOR } from "./Layout.ts"
 import type { Machines } from "./Parties.ts"
@@ -33,7 +34,7 @@ export interface Crash {
 
 /** A call that a fault makes fail: the first of this name in the move. */
 export interface Failure {
-  readonly call: string
+  readonly call: CallName
   readonly errno: ErrnoName
 }
 
@@ -56,7 +57,7 @@ export class Draft {
   /** The world of the last moment that was kept, and whether a call since then left anything. */
   #last: World
   #seen = false
-  readonly #made: Array<string> = []
+  readonly #made: Array<CallName> = []
 
   constructor(world: World, settings: Settings, machines: Machines, { failure, log, crashes }: DraftOptions = {}) {
     this.world = { ...world }
@@ -71,7 +72,7 @@ export class Draft {
   /** A system call. */
   call<A>(
     pid: number,
-    name: string,
+    name: CallName,
     f: (kernel: Kernel) => Done<A> | ErrnoName,
     sending?: Crash["sending"]
   ): Result.Result<A, ErrnoName> {
@@ -94,7 +95,7 @@ export class Draft {
   }
 
   /** Whether the party made a call of this name. */
-  made(name: string): boolean {
+  made(name: CallName): boolean {
     return this.#made.includes(name)
   }
 
@@ -123,7 +124,7 @@ export class Draft {
 }
 
 /** What these change is the caller's own and goes with it, but for files. */
-const OWN: ReadonlySet<string> = new Set(["open", "write", "fsync", "close", "stat", "environ", "recv", "socketpair"])
+const OWN: ReadonlySet<CallName> = new Set(["open", "write", "fsync", "close", "stat", "environ", "recv", "socketpair"])
 
 /** Whether the change of the files is one for those who come after: a name, the document, and what is durable of it. */
 const isSeen = (before: Kernel, after: Kernel): boolean =>

@@ -12,6 +12,7 @@ import * as SimulatedKernel from "../SimulatedKernel.ts"
 import * as SimulatedProcess from "../SimulatedProcess.ts"
 import * as SimulatedStreams from "../SimulatedStreams.ts"
 import {
+  breaks,
   type Crash,
   Draft,
   endProcess,
@@ -46,7 +47,8 @@ type Kind = "fair" | "idle" | "user" | FaultKind
 type Offer = (kind: Kind, party: string, event: string, run: (draft: Draft) => void) => void
 
 /** The calls that may fail, with the errno that comes of a full machine or a bad disk. */
-const FAILURES: ReadonlyArray<Failure> = [
+export const FAILURES: ReadonlyArray<Failure> = [
+  { call: "socketpair", errno: "EMFILE" },
   { call: "clone", errno: "EAGAIN" },
   { call: "connect", errno: "ECONNREFUSED" },
   { call: "bind", errno: "ENOSPC" },
@@ -85,6 +87,7 @@ export class Moves {
       for (let spent = 0; spent < costs; spent++) spend(draft)
       act(draft)
       const name = event + reasonOf(failure)
+      if (failure !== undefined) this.#machines.rows.add(`call ${failure.call}`)
       add(failure === undefined ? kind : "call", party, name, 0, draft)
       for (const crash of crashes ?? []) {
         if (crash.isNew && kinds.includes("crash")) {
@@ -171,7 +174,11 @@ export class Moves {
     settleClients(draft)
     const { world } = draft
     if (world.lapsed) return world
-    return unsettled(world, this.#settings) === undefined ? renumber(world, this.#machines) : forgive(world)
+    if (unsettled(world, this.#settings) !== undefined) return forgive(world)
+    if (this.#settings.mode === "sealed" && !this.#machines.isKnownToServe(world, this.#settings)) {
+      breaks(draft, "6 the incumbent serves on", "a daemon at rest would never acknowledge a write")
+    }
+    return renumber(world, this.#machines)
   }
 }
 

@@ -10,8 +10,10 @@ import type { Kernel } from "../SimulatedKernel.ts"
 import { Frames } from "./Frames.ts"
 import { documentText } from "./KernelView.ts"
 import { Machine, type Node, Numbers } from "./Machines.ts"
+import { takesWrites } from "./Properties.ts"
 import { Replacements } from "./Replacements.ts"
 import { commandOf, facts, optionsOf, type Settings } from "./Settings.ts"
+import type { World } from "./State.ts"
 
 interface Told {
   readonly _tag: string
@@ -59,6 +61,7 @@ export class Machines {
   readonly #decisions = new Map<Document.Document, Map<string, Supervision.Recovered | undefined>>()
   readonly #byText = new Map<string, Document.Document>()
   readonly #rested = new Map<Node<Supervision.State>, Node<Supervision.State>>()
+  readonly #serves = new Map<string, boolean>()
   readonly #texts = new Map<Document.Document, string>()
   readonly #inFile = new Map<string, Document.Document>()
   readonly #identities = new Map<string, ProcessIdentity>()
@@ -152,6 +155,14 @@ export class Machines {
   saved(kernel: Kernel): Document.Document | undefined {
     const text = documentText(kernel, "files")
     return text === undefined ? undefined : this.#inFile.get(text)
+  }
+
+  /** Whether the daemon at rest takes writes: asked once per memory and disk. */
+  isKnownToServe(world: World, settings: Settings): boolean {
+    const key = `${this.numbers.of(world.processes[0]?.memory)} ${this.numbers.of(world.disk)}`
+    const serves = this.#serves.get(key) ?? takesWrites(world, settings)
+    this.#serves.set(key, serves)
+    return serves
   }
 
   /** One object for equal documents; undefined: the file is removed, since nobody has to know what was. */

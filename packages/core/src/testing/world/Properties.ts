@@ -10,7 +10,8 @@
  *   3 no acknowledged write is lost      sealed     any, power cuts included
  *   4 the listener's queue lives         all        any, as long as one holder lives
  *   5 only the lock's holder writes      sealed     any
- *   6 the incumbent serves on            sealed, overlap; any that did not hit the incumbent itself
+ *   6 the incumbent serves on            sealed, overlap; any that did not hit the incumbent itself; at rest a daemon
+ *                                                   takes writes, whatever has hit it
  *   6 nothing is left of an abort        all        any
  *   6 nothing but the handoff's own      all        any, reused pids included
  *   7 what was told stays true           all        any, power cuts included
@@ -76,6 +77,21 @@ const leak = (world: World, settings: Settings): string | undefined => {
     if (open !== descriptors) return `${who} has ${open} descriptors open, not ${descriptors}`
   }
   return undefined
+}
+
+/**
+ * Whether the daemon at rest can still do what it is there for: a write that came now would be acknowledged, by something
+ * that it may do, within as many steps as there are writes and some more.
+ */
+export const takesWrites = (world: World, { daemon, writes }: Settings): boolean => {
+  const [process] = world.processes
+  let reached = [{ memory: daemon.request(process?.memory, writes), disk: world.disk }]
+  for (let steps = 0; steps < 4 * (writes + 2) && reached.length > 0; steps++) {
+    const next = reached.flatMap(({ memory, disk }) => daemon.work(memory, disk))
+    if (next.some((one) => one.acknowledges === writes)) return true
+    reached = next.slice(0, 16)
+  }
+  return false
 }
 
 /** Why a world may not last as it is; undefined for one that may. */
