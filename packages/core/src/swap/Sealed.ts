@@ -330,12 +330,13 @@ const committed = (state: State): Step => {
   return go(state, { phase: "ended", session: false }, ...word, ...close(state, "incumbent"), { _tag: "Commit" })
 }
 
-const pathAnswered = (state: State, pid: number | undefined): Step => {
+/** A look that began in another phase may answer in this one: only a greeting says that O serves again. */
+const pathAnswered = (state: State, pid: number | undefined, hello: boolean): Step => {
   if (state.phase === "opening" && state.late !== undefined) {
     return pid !== undefined && pid === state.successorPid ? decided(state) : revert(state, state.late)
   }
   if (state.phase === "publishing" && pid !== undefined && pid === state.successorPid) return committed(state)
-  if (state.phase === "resuming" && pid !== undefined && pid === state.incumbentPid) return rolledBack(state)
+  if (state.phase === "resuming" && hello && pid !== undefined && pid === state.incumbentPid) return rolledBack(state)
   return wanted(state.phase, "probe")
     ? go(state, {}, { _tag: "SetTimer", timer: "probe", delayMs: state.options.probeMs })
     : stay(state)
@@ -428,7 +429,7 @@ const transition = (state: State, event: Event): Step => {
     case "SuccessorGone":
       return phase === "reverting" ? resume(state) : stay(state)
     case "PathAnswered":
-      return pathAnswered(state, event.pid)
+      return pathAnswered(state, event.pid, event.hello)
     case "AbortRequested":
       return phase === "publishing" ? stay(state) : revert(state, { _tag: event.why })
     case "TimerFired":

@@ -130,8 +130,8 @@ export type Event = { readonly at: number } & (
   | { readonly _tag: "SuccessorExited"; readonly status: ExitStatus }
   /** Nobody of the successor's group is left: what it held, the kernel has taken back. */
   | { readonly _tag: "SuccessorGone" }
-  /** Who answers on the handoff socket's path; undefined for nobody. */
-  | { readonly _tag: "PathAnswered"; readonly pid: number | undefined }
+  /** Who answers on the handoff socket's path; undefined for nobody. `hello`: it was waited for its greeting. */
+  | { readonly _tag: "PathAnswered"; readonly pid: number | undefined; readonly hello: boolean }
   | { readonly _tag: "AbortRequested"; readonly why: "Aborted" | "Stopping" }
   | { readonly _tag: "TimerFired"; readonly timer: Timer }
 )

@@ -19,9 +19,10 @@
  * const result = Explorer.explore(World.make({ mode: "sealed", faults: 1 }))
  * if (result.broken !== undefined) throw new Error(Explorer.explain(result.broken))
  */
+import { kindOf } from "./world/CheckedDaemon.ts"
 import * as StateTable from "./world/StateTable.ts"
 
-/** What tells states apart: a text, or small integers. */
+/** What tells states apart: a text, or whole numbers of 32 bits (from -2^31 to 2^31 - 1). */
 export type Key = string | ReadonlyArray<number>
 
 export interface Broken {
@@ -56,6 +57,8 @@ export interface Model<State, Move> {
   readonly check: (state: State) => Broken | undefined
   /** The states that may last. Absent: liveness is not judged. */
   readonly settled?: (state: State) => boolean
+  /** Why a state may not last; told with a history that does not come home. */
+  readonly unsettled?: (state: State) => string | undefined
   /** A move in one line; two moves of a state have different names. */
   readonly name: (move: Move) => string
   readonly describe?: (state: State, move: Move) => Line
@@ -108,14 +111,28 @@ export const replay = <State, Move>(
 const lineOf = <State, Move>(model: Model<State, Move>, state: State, move: Move): Line =>
   model.describe?.(state, move) ?? { party: "", event: model.name(move), commands: [], parties: [] }
 
+const changed = (what: string): Error =>
+  new Error(
+    `the model does not give the same transitions twice: ${what}; ` +
+      "next() or a hook reads a clock, a random number or a variable outside"
+  )
+
 /** The path to a state by the numbers of its transitions. */
 const pathTo = <State, Move>(model: Model<State, Move>, table: StateTable.StateTable, index: number) => {
   let state = model.initial
   const trace: Array<Move> = []
   const lines: Array<Line> = []
-  for (const ordinal of table.path(index)) {
-    const taken = model.next(state)[ordinal]
-    if (taken === undefined) throw new Error("the model does not give the same transitions twice")
+  for (const { ordinal, to } of table.path(index)) {
+    const all = model.next(state)
+    const taken = all[ordinal]
+    if (taken === undefined) {
+      const last = trace.at(-1)
+      const when = last === undefined ? "in the beginning" : `after step ${trace.length}, "${model.name(last)}",`
+      throw changed(`${when} there were ${ordinal + 1} or more, and now there are ${all.length}`)
+    }
+    if (table.find(model.key(taken.next)) !== to) {
+      throw changed(`step ${trace.length + 1}, "${model.name(taken.move)}", leads elsewhere now`)
+    }
     trace.push(taken.move)
     lines.push(lineOf(model, state, taken.move))
     state = taken.next
@@ -141,9 +158,12 @@ const wander = <State, Move>(model: Model<State, Move>, from: State) => {
   return { state, trace, lines }
 }
 
-/** Every state within the model's bounds. */
+/** Every state within the model's bounds. Throws on a model or an option with which a search would tell nothing. */
 export const explore = <State, Move>(model: Model<State, Move>, options: Options = {}): Result<Move> => {
   const { maxStates = 50_000_000, clock = () => 0, progress } = options
+  if (typeof maxStates !== "number" || !(maxStates > 0)) {
+    throw new Error(`Explorer.explore: maxStates: ${String(maxStates)} is not a positive number`)
+  }
   const table = new StateTable.StateTable()
   const edges = new StateTable.Edges()
   const startedAt = clock()
@@ -172,6 +192,7 @@ export const explore = <State, Move>(model: Model<State, Move>, options: Options
       const index = base + at
       if (model.settled?.(state) === true) settled.push(index)
       const all = model.next(state)
+      if (!Array.isArray(all)) throw new Error(`the model's next() gave ${kindOf(all)}, not an array`)
       for (let ordinal = 0; ordinal < all.length; ordinal++) {
         const { next, fair } = all[ordinal] as Transition<State, Move>
         transitions++
@@ -202,9 +223,12 @@ export const explore = <State, Move>(model: Model<State, Move>, options: Options
   if (lost === undefined) return result(undefined)
   const to = pathTo(model, table, lost)
   const on = wander(model, to.state)
+  const reason = model.unsettled?.(on.state)
   return result({
     property: "liveness",
-    detail: `from step ${to.trace.length} on no way leads to a state that may last`,
+    detail:
+      `from step ${to.trace.length} on no way leads to a state that may last` +
+      (reason === undefined ? "" : `; in the end: ${reason}`),
     trace: [...to.trace, ...on.trace],
     lines: [...to.lines, ...on.lines]
   })

@@ -22,13 +22,14 @@ import type { Model } from "./Explorer.ts"
 import * as FileTree from "./FileTree.ts"
 import * as SimulatedKernel from "./SimulatedKernel.ts"
 import * as SimulatedProcess from "./SimulatedProcess.ts"
+import { checked } from "./world/CheckedDaemon.ts"
 import * as KernelView from "./world/KernelView.ts"
 import { BOOT, CLIENT, LOCK_FILE, PROGRAM } from "./world/Layout.ts"
 import { Moves } from "./world/Moves.ts"
 import { Machines } from "./world/Parties.ts"
 import * as Properties from "./world/Properties.ts"
 import { renumber } from "./world/Renumber.ts"
-import { defaults, type Settings } from "./world/Settings.ts"
+import { checkedSettings, type Settings } from "./world/Settings.ts"
 import type { Move, World } from "./world/State.ts"
 import * as View from "./world/View.ts"
 
@@ -102,14 +103,15 @@ export const unread = ({ kernel, processes }: World): ReadonlyArray<Message> =>
     return frames.flatMap((frame) => (Result.isSuccess(frame) ? [frame.success.message] : []))
   })
 
-/** The supervisor starts its first generation, and all goes well. */
+/** The supervisor starts its first generation, and all goes well: it looks at a daemon that is wholly there. */
 const begin = (settings: Settings, machines: Machines, moves: Moves): World => {
   let world = blank(settings, machines)
   for (let steps = 0; steps < 100; steps++) {
     if (Properties.unsettled(world, settings) === undefined) {
       return renumber({ ...world, faults: settings.faults, swaps: settings.swaps }, machines)
     }
-    const next = moves.next(world).find((one) => one.fair)
+    const fair = moves.next(world).filter((one) => one.fair)
+    const next = fair.find((one) => one.move.party !== "S") ?? fair[0]
     if (next === undefined) break
     world = next.next
   }
@@ -120,9 +122,13 @@ const begin = (settings: Settings, machines: Machines, moves: Moves): World => {
 const fate = (fuse: number): string =>
   fuse === 0 ? "" : ` and dies ${fuse < 0 ? "in the middle of" : "before"} its system call ${Math.abs(fuse)}`
 
-/** The model of a world with these bounds. What is not said is as in {@link defaults}. */
+/**
+ * The model of a world with these bounds. What is not said is as in {@link defaults}. Throws on a setting that is none; and
+ * while it is explored, on a hook of the daemon that throws or gives what it may not (see {@link Daemon}).
+ */
 export const make = <Memory = number, Disk = number>(wish: Partial<Settings<Memory, Disk>> = {}): WorldModel => {
-  const settings = { ...defaults, ...wish } as Settings
+  const wanted = checkedSettings(wish)
+  const settings = { ...wanted, daemon: checked(wanted.daemon) }
   const machines = new Machines(settings)
   const moves = new Moves(settings, machines)
   return {

@@ -72,3 +72,47 @@ it("tells a million states apart", () => {
   }
   expect(Explorer.explore(wide)).toMatchObject({ states: (1 << 20) + 1, broken: undefined })
 })
+
+it.each([
+  ["gave 0.25 at 0: a key is", (at: number) => [at / 4 + 0.25]],
+  ["gave NaN at 1: a key is", () => [0, Number.NaN]],
+  ["gave 4294967296 at 0: a key is", () => [2 ** 32]],
+  ["gave undefined at 0: a key is", () => [undefined]],
+  ["gave 7; a key is", () => 7],
+  ["gave undefined; a key is", () => undefined],
+  ["gave an object; a key is", (at: number) => ({ at })]
+])("refuses a key by which states cannot be told apart: it %s", (text, key) => {
+  expect(() => Explorer.explore(counter({ key: key as unknown as (at: number) => Explorer.Key }))).toThrow(
+    `the model's key ${text}`
+  )
+})
+
+it.each([0, -1, Number.NaN, "9"])("refuses %j for the most states", (maxStates) => {
+  expect(() => Explorer.explore(counter(), { maxStates: maxStates as number })).toThrow(
+    `Explorer.explore: maxStates: ${maxStates} is not a positive number`
+  )
+})
+
+it("refuses transitions that are no array", () => {
+  const next = () => new Set() as unknown as ReturnType<ReturnType<typeof counter>["next"]>
+  expect(() => Explorer.explore(counter({ next }))).toThrow("the model's next() gave a Set, not an array")
+})
+
+it("names the step at which a model does something else the second time", () => {
+  const check = (at: number) => (at === 4 ? { property: "not four", detail: "it is" } : undefined)
+  let calls = 0
+  const forgetful = counter({ check, next: (at) => (calls++ < 5 || at < 2 ? counter().next(at) : []) })
+  expect(() => Explorer.explore(forgetful)).toThrow(
+    'does not give the same transitions twice: after step 2, "up", there were 1 or more, and now there are 0; ' +
+      "next() or a hook reads a clock, a random number or a variable outside"
+  )
+  calls = 0
+  const drifting = counter({ check, next: (at) => [{ move: "up", next: calls++ < 4 ? at + 1 : at + 2, fair: true }] })
+  expect(() => Explorer.explore(drifting)).toThrow('twice: step 1, "up", leads elsewhere now; next() or a hook')
+})
+
+it("says why the end of a history may not last, if the model does", () => {
+  const stuck = counter({ settled: () => false, unsettled: (at) => `it is ${at}` })
+  const detail = "from step 0 on no way leads to a state that may last; in the end: it is 9"
+  expect(Explorer.explore(stuck).broken?.detail).toBe(detail)
+})

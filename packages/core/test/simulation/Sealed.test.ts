@@ -1,6 +1,6 @@
 import * as World from "@handoff/core/testing/World"
-import { expect, it } from "vitest"
 import { FAILURES } from "@handoff/core/testing/world/Moves"
+import { expect, it } from "vitest"
 import { incumbentTable, successorTable } from "../protocol/Machines.ts"
 import { table } from "../swap/SealedTable.ts"
 import { holds, missing } from "./Exhaustive.ts"

@@ -255,6 +255,20 @@ export const wrong: ReadonlyArray<Wrong> = [
     })
   },
   {
+    name: "the supervisor takes any look at the path for the incumbent's return",
+    breaks: "6 the incumbent serves on",
+    settings: {
+      ...policies({
+        supervision: (state, event) => {
+          const isLook = event._tag === "Handoff" && event.event._tag === "PathAnswered"
+          return Supervision.step(state, isLook ? { ...event, event: { ...event.event, hello: true } } : event)
+        }
+      }),
+      faults: 2,
+      kinds: ["kill", "stop", "hook"]
+    }
+  },
+  {
     name: "the supervisor kills the wrong generation",
     breaks: "6 the incumbent serves on",
     settings: supervision((commands, after) =>

@@ -139,10 +139,10 @@ export class Driver {
         this.hear("successor", ready())
         return
       case "publishing":
-        this.handoff({ _tag: "PathAnswered", pid: successor })
+        this.handoff({ _tag: "PathAnswered", pid: successor, hello: true })
         return
       case "resuming":
-        this.handoff({ _tag: "PathAnswered", pid: incumbent })
+        this.handoff({ _tag: "PathAnswered", pid: incumbent, hello: true })
         return
       default:
         throw new Error(`a sealed swap that is ${swap.handoff?.phase} goes on by itself`)

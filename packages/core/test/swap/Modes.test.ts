@@ -336,7 +336,7 @@ describe("a sealed swap", () => {
     finish(driver)
     driver.swap(4, ["v3"])
     const before = driver.state
-    driver.send({ _tag: "Handoff", swap: 1, event: { _tag: "PathAnswered", pid: 102 } })
+    driver.send({ _tag: "Handoff", swap: 1, event: { _tag: "PathAnswered", pid: 102, hello: true } })
     driver.send({ _tag: "Handoff", swap: 1, event: { _tag: "Lost", from: "incumbent", detail: "closed" } })
     expect(driver.state).toEqual(before)
   })

@@ -105,16 +105,25 @@ describe("a supervisor that slept past its deadline", () => {
   })
 
   it("commits to a successor that serves by itself", () => {
-    const found = Sealed.step(late.state, { _tag: "PathAnswered", pid: N, at: 60_002 })
+    const found = Sealed.step(late.state, { _tag: "PathAnswered", pid: N, hello: true, at: 60_002 })
     expect(found.state.phase).toBe("publishing")
-    expect(Sealed.step(found.state, { _tag: "PathAnswered", pid: N, at: 60_003 }).state).toMatchObject({
+    expect(Sealed.step(found.state, { _tag: "PathAnswered", pid: N, hello: true, at: 60_003 }).state).toMatchObject({
       phase: "ended",
       failure: undefined
     })
   })
 
+  it("takes no look that heard no greeting for the incumbent's return", () => {
+    const resuming = stateIn("resuming")
+    const seen = Sealed.step(resuming, { _tag: "PathAnswered", pid: O, hello: false, at: 2 })
+    expect(seen.state.phase).toBe("resuming")
+    expect(seen.commands.map(({ _tag }) => _tag)).toEqual(["SetTimer"])
+    const greeted = Sealed.step(resuming, { _tag: "PathAnswered", pid: O, hello: true, at: 2 })
+    expect(greeted.state.phase).toBe("ended")
+  })
+
   it("ends one that does not, and says that it was late", () => {
-    const { state, commands } = Sealed.step(late.state, { _tag: "PathAnswered", pid: O, at: 60_002 })
+    const { state, commands } = Sealed.step(late.state, { _tag: "PathAnswered", pid: O, hello: true, at: 60_002 })
     expect(state.failure).toEqual({ _tag: "TimedOut", party: "successor", waitedFor: "Ready", afterMs: 60_000 })
     expect(commands.map(({ _tag }) => _tag)).toContain("Kill")
   })
@@ -173,7 +182,7 @@ it("random runs: nobody begins before the seal, nobody resumes before the succes
         const [timer] = set
         if (killed) take({ _tag: "IncumbentExited", at: 2 })
         else if (state.phase === "reverting") take({ _tag: "SuccessorGone", at: 2 })
-        else if (state.late !== undefined) take({ _tag: "PathAnswered", pid: undefined, at: 2 })
+        else if (state.late !== undefined) take({ _tag: "PathAnswered", pid: undefined, hello: true, at: 2 })
         else if (state.phase === "launching") take({ _tag: "LaunchFailed", detail: "", at: 2 })
         else if (timer !== undefined) {
           set.delete(timer)

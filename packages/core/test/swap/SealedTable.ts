@@ -88,9 +88,9 @@ export const events: ReadonlyArray<readonly [string, Sealed.Event]> = [
   ["N garbled", { _tag: "Garbled", from: "successor", detail: "", at: 1 }],
   ["N exited", { _tag: "SuccessorExited", status: { _tag: "Exited", code: 1 }, at: 1 }],
   ["N gone", { _tag: "SuccessorGone", at: 1 }],
-  ["path answers: nobody", { _tag: "PathAnswered", pid: undefined, at: 1 }],
-  ["path answers: O", { _tag: "PathAnswered", pid: O, at: 1 }],
-  ["path answers: N", { _tag: "PathAnswered", pid: N, at: 1 }],
+  ["path answers: nobody", { _tag: "PathAnswered", pid: undefined, hello: true, at: 1 }],
+  ["path answers: O", { _tag: "PathAnswered", pid: O, hello: true, at: 1 }],
+  ["path answers: N", { _tag: "PathAnswered", pid: N, hello: true, at: 1 }],
   ["abort", { _tag: "AbortRequested", why: "Aborted", at: 1 }],
   ...timers.map((timer) => [`timer ${timer}`, { _tag: "TimerFired", timer, at: 1 }] as const)
 ]

@@ -404,7 +404,7 @@ const disturbed = (driver: Driver): ReadonlyArray<() => void> =>
         () => driver.handoff({ _tag: "Lost", from: "incumbent", detail: "closed" }),
         () => driver.handoff({ _tag: "Lost", from: "successor", detail: "closed" }),
         () => driver.handoff({ _tag: "ConnectFailed", detail: "ECONNREFUSED" }),
-        () => driver.handoff({ _tag: "PathAnswered", pid: undefined }),
+        () => driver.handoff({ _tag: "PathAnswered", pid: undefined, hello: true }),
         () => driver.hear("successor", ready(false)),
         () => driver.hear("incumbent", { _tag: "Heartbeat", tsMs: 0n })
       ]

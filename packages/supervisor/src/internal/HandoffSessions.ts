@@ -189,7 +189,7 @@ export const make = Effect.fnUntraced(function* (path: string, report: (swap: nu
 
   const probe = (swap: number, hello: boolean) =>
     Effect.forkIn(
-      Effect.map(hello ? greeter : listener, (pid) => report(swap, { _tag: "PathAnswered", pid })),
+      Effect.map(hello ? greeter : listener, (pid) => report(swap, { _tag: "PathAnswered", pid, hello })),
       scope
     )
 

@@ -41,6 +41,7 @@ export type CallName =
   | "fsync directory"
   | "kill"
   | "listen"
+  | "look"
   | "open"
   | "pidfd_getfd"
   | "pidfd_send_signal"

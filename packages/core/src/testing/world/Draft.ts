@@ -124,7 +124,17 @@ export class Draft {
 }
 
 /** What these change is the caller's own and goes with it, but for files. */
-const OWN: ReadonlySet<CallName> = new Set(["open", "write", "fsync", "close", "stat", "environ", "recv", "socketpair"])
+const OWN: ReadonlySet<CallName> = new Set([
+  "open",
+  "write",
+  "fsync",
+  "close",
+  "stat",
+  "environ",
+  "recv",
+  "socketpair",
+  "look"
+])
 
 /** Whether the change of the files is one for those who come after: a name, the document, and what is durable of it. */
 const isSeen = (before: Kernel, after: Kernel): boolean =>

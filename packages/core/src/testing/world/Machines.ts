@@ -81,6 +81,8 @@ const SMALL = 1 << 20
 
 /** Numbers for values: equal values get equal numbers. */
 export class Numbers {
+  /** Texts and objects apart: a text may read like an object's. */
+  readonly #byPrimitive = new Map<unknown, number>()
   readonly #byText = new Map<string, number>()
   readonly #byObject = new WeakMap<object, number>()
   readonly #values: Array<unknown> = [undefined]
@@ -91,13 +93,12 @@ export class Numbers {
     if (typeof value === "object" && value !== null) {
       const known = this.#byObject.get(value)
       if (known !== undefined) return known
-      const number = this.#ofText(textOf(value), value)
+      const number = this.#add(this.#byText, textOf(value), value)
       this.#byObject.set(value, number)
       return number
     }
-    if (typeof value === "string") return this.#ofText(value, value)
-    if (typeof value === "number") return this.#ofNumber(value)
-    return this.#ofText(textOf(value), value)
+    if (typeof value === "number" && value >= 0 && value < SMALL && Number.isInteger(value)) return -1 - value
+    return this.#add(this.#byPrimitive, value, value)
   }
 
   /** A number for texts in this order. */
@@ -115,17 +116,12 @@ export class Numbers {
     return this.#values[number]
   }
 
-  #ofNumber(value: number): number {
-    if (value >= 0 && value < SMALL && Number.isInteger(value)) return -1 - value
-    return this.#ofText(`#${value}`, value)
-  }
-
-  #ofText(text: string, value: unknown): number {
-    const known = this.#byText.get(text)
-    if (known !== undefined) return known
-    const number = this.#values.length
+  #add<Key>(known: Map<Key, number>, key: Key, value: unknown): number {
+    const number = known.get(key)
+    if (number !== undefined) return number
+    const next = this.#values.length
     this.#values.push(value)
-    this.#byText.set(text, number)
-    return number
+    known.set(key, next)
+    return next
   }
 }

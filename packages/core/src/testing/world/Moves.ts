@@ -51,8 +51,11 @@ export const FAILURES: ReadonlyArray<Failure> = [
   { call: "socketpair", errno: "EMFILE" },
   { call: "clone", errno: "EAGAIN" },
   { call: "connect", errno: "ECONNREFUSED" },
+  { call: "look", errno: "EMFILE" },
   { call: "bind", errno: "ENOSPC" },
+  { call: "flock", errno: "ENOLCK" },
   { call: "write", errno: "ENOSPC" },
+  { call: "fsync", errno: "EIO" },
   { call: "rename", errno: "EIO" },
   { call: "fsync directory", errno: "EIO" }
 ]
@@ -244,7 +247,7 @@ const runningSupervisor = (world: World, offer: Offer, settings: Settings, machi
   for (const generation of supervisor.looks) {
     offer("fair", party, `sees who serves the handoff socket for generation ${generation}`, (draft) => {
       setSupervisor(draft, { looks: supervisor.looks.filter((one) => one !== generation) })
-      const served = S.listenerAt(draft.world) === pidOf(generation)
+      const served = S.lookAt(draft) === pidOf(generation)
       S.feed(draft, `see ${generation} ${served}`, { _tag: "HandoffSocketSeen", generation, served, at: 0 })
     })
   }
@@ -347,14 +350,15 @@ const isAnswered = (world: World, hello: boolean): boolean => {
 const probeMoves = (world: World, probe: World["supervisor"]["probes"][number], offer: Offer): void => {
   const answer = (draft: Draft, pid: number | undefined): void => {
     setSupervisor(draft, { probes: draft.world.supervisor.probes.filter((one) => one !== probe) })
-    S.handoffEvent(draft, probe.swap, `P${pid}`, { _tag: "PathAnswered", pid })
+    const { swap, hello } = probe
+    S.handoffEvent(draft, swap, `P${pid}${hello}`, { _tag: "PathAnswered", pid, hello })
   }
   const answered = isAnswered(world, probe.hello)
   if (probe.hello && !answered) {
     // A connection that nobody takes; the look has a limit of its own.
     return offer("idle", "S", "is not greeted at the path", (draft) => answer(draft, undefined))
   }
-  offer(answered ? "fair" : "idle", "S", "looks at the path", (draft) => answer(draft, S.listenerAt(draft.world)))
+  offer(answered ? "fair" : "idle", "S", "looks at the path", (draft) => answer(draft, S.lookAt(draft)))
 }
 
 const userMoves = (world: World, offer: Offer): void => {
@@ -365,12 +369,20 @@ const userMoves = (world: World, offer: Offer): void => {
     const ask = (draft: Draft) => {
       draft.world.swaps--
       const handoffId = `00000000-0000-4000-8000-${String(state.nextSwap).padStart(12, "0")}`
-      const event = { _tag: "SwapRequested", request: 1, command: commandOf(version), handoffId, at: 0 } as const
-      S.feed(draft, `swap ${state.nextSwap}`, event)
+      const unsaved = state.options.mode === "exclusive" && !S.canSave(draft) ? { unsaved: "ENOSPC" } : {}
+      const event = {
+        _tag: "SwapRequested",
+        request: 1,
+        command: commandOf(version),
+        handoffId,
+        at: 0,
+        ...unsaved
+      } as const
+      S.feed(draft, `swap ${state.nextSwap} ${"unsaved" in unsaved}`, event)
     }
     offer("user", "user", `swap to v${version}`, ask)
   }
-  if (world.stops > 0 && state.phase !== "stopping") {
+  if (world.stops > 0) {
     offer("user", "user", "stop", (draft) => {
       draft.world.stops--
       S.feed(draft, "stop", { _tag: "StopRequested", request: 3, at: 0 })
@@ -433,9 +445,10 @@ const sealedMoves = (
   }
   if (process.stopping && serves) {
     if (process.accepting) {
-      offer("fair", party, "drains to stop", (draft) =>
+      offer("fair", party, "drains to stop", (draft) => {
+        Sealed.leavePath(draft, pid)
         setProcess(draft, pid, { accepting: false, memory: settings.daemon.drain(process.memory) })
-      )
+      })
     } else if (settings.daemon.isDrained(process.memory)) {
       offer("fair", party, "stops", (draft) => Sealed.stop(draft, pid))
     }

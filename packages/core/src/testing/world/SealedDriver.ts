@@ -79,6 +79,7 @@ const become = (draft: Draft, pid: number): void => {
     incumbent: draft.machines.incumbentOf(pid),
     timers: []
   })
+  if (!process.stopping) notify(draft, pid)
 }
 
 const note = (draft: Draft, command: { readonly _tag: string; readonly message?: Message }): void => {
@@ -240,6 +241,7 @@ const incumbentCommand = (draft: Draft, pid: number, command: Incumbent.Command,
       if (command.why !== "resume-failed") leave(draft, pid)
       excuse(draft, pid)
       if (!policies.removesOwnPathOnly) removePath(draft, pid)
+      // The kernel takes the lock back with the process, and not before: the state may be open.
       return endProcess(draft, pid, EXITED)
     case "SetTimer":
       return setTimer(draft, pid, command.timer)
@@ -350,6 +352,8 @@ export const endHook = (draft: Draft, pid: number, end: End): void => {
       return acquire(draft, pid) ? undefined : endProcess(draft, pid, FAILED)
     case "open":
       return opened(draft, process, end)
+    case "publish":
+      return published(draft, pid)
     case "take listeners": {
       const listener = SimulatedKernel.describe(draft.world.kernel, pid, FIRST_INHERITED_FD)
       return end === "failed" || listener?._tag !== "Listener"
@@ -377,7 +381,11 @@ export const endHook = (draft: Draft, pid: number, end: End): void => {
       return feed(draft, pid, `DR${left}`, { _tag: "Drained", openConnections: left, acceptClosed: true })
     }
     case "seal": {
-      if (end === "failed") return feed(draft, pid, "XS", { _tag: "SealFailed", error: "EIO", partialState: "" })
+      if (end === "failed") {
+        // Nobody knows what is written: it is opened again from the disk.
+        setProcess(draft, pid, { open: false })
+        return feed(draft, pid, "XS", { _tag: "SealFailed", error: "EIO", partialState: "" })
+      }
       seal(draft, process)
       const revisions = [revisionOf(draft)]
       return feed(draft, pid, `SE${revisions[0]}`, { _tag: "Sealed", revisions, fingerprint: FINGERPRINT })
@@ -412,24 +420,28 @@ const opened = (draft: Draft, process: Process, end: End): void => {
     if (end === "failed") return endProcess(draft, pid, FAILED)
     openState(draft, pid)
     const socket = prepareSocket(draft, pid)
-    // It says so and ends, as any daemon that cannot serve.
-    if (Result.isFailure(socket) || !publish(draft, pid)) {
-      excuse(draft, pid)
-      return endProcess(draft, pid, FAILED)
-    }
-    setProcess(draft, pid, {
-      role: "incumbent",
-      incumbent: draft.machines.incumbentOf(pid),
-      accepting: true,
-      socket: socket.success
-    })
-    return notify(draft, pid)
+    if (Result.isFailure(socket)) return giveUp(draft, pid)
+    setProcess(draft, pid, { accepting: true, socket: socket.success })
+    return hook(draft, pid, "publish")
   }
   if (end === "failed") return feed(draft, pid, "OF", { _tag: "OpenFailed" })
   openState(draft, pid)
   const healthy = end !== "unhealthy"
   const revisions = [revisionOf(draft) - (end === "behind" ? 1n : 0n)]
   feed(draft, pid, `OP${healthy}${revisions[0]}`, { _tag: "Opened", listeningOn: [], healthy, revisions })
+}
+
+/** It says so and ends, as any daemon that cannot serve. */
+const giveUp = (draft: Draft, pid: number): void => {
+  excuse(draft, pid)
+  endProcess(draft, pid, FAILED)
+}
+
+/** A cold start is done: from now on a supervisor finds it. */
+const published = (draft: Draft, pid: number): void => {
+  if (!publish(draft, pid)) return giveUp(draft, pid)
+  setProcess(draft, pid, { role: "incumbent", incumbent: draft.machines.incumbentOf(pid) })
+  notify(draft, pid)
 }
 
 /** READY=1: a datagram to the generation's socket, lost when there is no supervisor. */
@@ -478,6 +490,11 @@ export const hearStop = (draft: Draft, pid: number): void => {
   const process = processOf(draft, pid)
   if (process === undefined) return
   draft.call(pid, "sigwait", (kernel) => SimulatedKernel.takeSignals(kernel, pid))
+  // Asked a second time while a handoff is waited for, it ends at once.
+  if (process.stopping && process.incumbent?.state.phase !== "serving") {
+    excuse(draft, pid)
+    return endProcess(draft, pid, FAILED)
+  }
   setProcess(draft, pid, { stopping: true })
   if (process.role === "cold") {
     setProcess(draft, pid, { open: false })
@@ -493,8 +510,14 @@ export const stop = (draft: Draft, pid: number): void => {
   if (process === undefined) return
   if (process.open) seal(draft, process)
   release(draft, pid)
-  if (ownsPath(draft, pid) || !draft.settings.policies.removesOwnPathOnly) removePath(draft, pid)
   endProcess(draft, pid, EXITED)
+}
+
+/** Who stops is found by no supervisor any more. */
+export const leavePath = (draft: Draft, pid: number): void => {
+  if (ownsPath(draft, pid) || !draft.settings.policies.removesOwnPathOnly) removePath(draft, pid)
+  close(draft, pid, processOf(draft, pid)?.socket ?? -1)
+  setProcess(draft, pid, { socket: -1, timers: [] })
 }
 
 /** The next client out of the listener's queue, and what it asks for. */

@@ -58,6 +58,7 @@ export type Hook =
   | "start"
   | "lock"
   | "open"
+  | "publish"
   | "drain"
   | "seal"
   | "resume"

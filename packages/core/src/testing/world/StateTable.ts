@@ -2,6 +2,7 @@
  * The memory of a search: which states were seen, and how they were reached, in typed arrays.
  */
 import type { Key } from "../Explorer.ts"
+import { kindOf } from "./CheckedDaemon.ts"
 
 /** Two mixes of 32 bits each; together they tell states apart. */
 let low = 0
@@ -22,13 +23,23 @@ const finish = (length: number): void => {
   high = (high ^ (high >>> 13)) | 0
 }
 
+const KEYS = "a key is a text, or an array of whole numbers of 32 bits (from -2147483648 to 2147483647)"
+
 const hash = (key: Key): void => {
   low = 0x9e3779b9 | 0
   high = 0x2545f491 | 0
-  const { length } = key
-  if (typeof key === "string") for (let index = 0; index < length; index++) mix(key.charCodeAt(index))
-  else for (let index = 0; index < length; index++) mix(key[index] as number)
-  finish(length)
+  if (typeof key === "string") {
+    for (let index = 0; index < key.length; index++) mix(key.charCodeAt(index))
+  } else {
+    if (!Array.isArray(key)) throw new Error(`the model's key gave ${kindOf(key)}; ${KEYS}`)
+    for (let index = 0; index < key.length; index++) {
+      const value = key[index]
+      // Of anything else the mixes see 32 bits at most: different states would be taken for one.
+      if ((value | 0) !== value) throw new Error(`the model's key gave ${kindOf(value)} at ${index}: ${KEYS}`)
+      mix(value)
+    }
+  }
+  finish(key.length)
 }
 
 const grown = <A extends Int32Array | Uint16Array>(array: A, length: number): A => {
@@ -72,11 +83,13 @@ export class StateTable {
     return -index - 1
   }
 
-  /** The numbers of the transitions that lead to a state. */
-  path(index: number): ReadonlyArray<number> {
-    const ordinals: Array<number> = []
-    for (let at = index; at !== 0; at = this.#parents[at] as number) ordinals.push(this.#ordinals[at] as number)
-    return ordinals.reverse()
+  /** The transitions that lead to a state, by their numbers, and the state that each leads to. */
+  path(index: number): ReadonlyArray<{ readonly ordinal: number; readonly to: number }> {
+    const steps: Array<{ readonly ordinal: number; readonly to: number }> = []
+    for (let at = index; at !== 0; at = this.#parents[at] as number) {
+      steps.push({ ordinal: this.#ordinals[at] as number, to: at })
+    }
+    return steps.reverse()
   }
 
   #slot(): number {

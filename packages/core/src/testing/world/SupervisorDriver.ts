@@ -126,6 +126,16 @@ const save = (draft: Draft): void => {
   else if (document === undefined) world.promised = 0
 }
 
+/** Whether the document can be written: it is, once more. */
+export const canSave = (draft: Draft): boolean => {
+  const { world, machines, settings } = draft
+  const document = machines.documentOf(world.supervisor.machine.state)
+  return (
+    document === undefined ||
+    Result.isSuccess(settings.backend.replace(callsOf(draft), STATE_FILE, machines.textOf(document)))
+  )
+}
+
 const carryOut = (draft: Draft, command: Supervision.Action): void => {
   const { supervisor } = draft.world
   switch (command._tag) {
@@ -173,7 +183,7 @@ const launch = (draft: Draft, command: Extract<Supervision.Action, { _tag: "Laun
   const { world, settings } = draft
   const { generation, successor } = command
   const { state } = world.supervisor.machine
-  if (world.supervisor.unsaved && state.swap !== undefined) {
+  if (world.supervisor.unsaved && state.swap?.to === generation) {
     return addFacts(draft, { generation, what: "launch failed" })
   }
   const pid = pidOf(generation)
@@ -335,8 +345,11 @@ const answered = (draft: Draft, record: Supervision.SwapRecord): void => {
   }
   if (record.mode === "exclusive" || from === undefined || isStopping) return
   const pid = pidOf(from)
-  if (processOf(draft, pid) === undefined && !world.excused.includes(pid)) {
-    breaks(draft, "6 the incumbent serves on", `swap ${record.id} was rolled back, and generation ${from} is gone`)
+  const process = processOf(draft, pid)
+  if (world.excused.includes(pid) || process?.stopping === true) return
+  if (process?.accepting !== true) {
+    const state = process === undefined ? "is gone" : "does not serve"
+    breaks(draft, "6 the incumbent serves on", `swap ${record.id} was rolled back, and generation ${from} ${state}`)
   }
 }
 
@@ -387,6 +400,12 @@ export const listenerAt = ({ kernel }: World): number | undefined => {
   const pid = KernelView.pathListener(kernel)
   return pid === 0 ? undefined : pid
 }
+
+/** A look at the path. One that fails has seen nobody. */
+export const lookAt = (draft: Draft): number | undefined =>
+  Result.isFailure(draft.call(SUPERVISOR, "look", (kernel) => ({ kernel, value: undefined })))
+    ? undefined
+    : listenerAt(draft.world)
 
 export const fact = (draft: Draft, taken: Fact): void => {
   const { supervisor } = draft.world
@@ -469,7 +488,7 @@ export const look = (draft: Draft, patient: boolean): void => {
       return process === undefined ? [] : [{ ...one, process }]
     })
   }
-  const answering = listenerAt(world)
+  const answering = lookAt(draft)
   const sightings = new Map<number, Sighting>()
   for (const { id } of found.generations) {
     const pid = pidOf(id)
