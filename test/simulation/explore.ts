@@ -11,8 +11,8 @@
  *   --states N       stop at so many states [50000000]
  *   --help           this text
  *
- * Exits with status 1 when a property is broken, after printing a shortest trace; with status 2, and a line on the standard
- * error, when it cannot tell what is wanted.
+ * Exits with status 1 when a property is broken, after printing a shortest trace; with status 2, and a line on the
+ * standard error, when it cannot tell what is wanted.
  */
 import { readFileSync } from "node:fs"
 import { parseArgs } from "node:util"

@@ -1,9 +1,10 @@
 /**
  * A daemon's model, checked while it is explored: what its hooks give, and that they give it without a throw.
  *
- * States are told apart by the JSON text of memory and disk. What JSON leaves out (the entries of a Map, a private field,
- * NaN) would make two states one, and hide every bug behind the second, without a word. So every value is checked once;
- * equal values become one object, and that is frozen, deeply: a hook that changes its argument throws where it does so.
+ * States are told apart by the JSON text of memory and disk. What JSON leaves out (the entries of a Map, a private
+ * field, NaN) would make two states one, and hide every bug behind the second, without a word. So every value is
+ * checked once; equal values become one object, and that is frozen, deeply: a hook that changes its argument throws
+ * where it does so.
  */
 import type { Daemon, Work } from "./Daemon.ts"
 

@@ -1,13 +1,13 @@
 /**
  * A daemon as its author would model it: what it keeps in memory and on disk, and what its hooks do to them.
  *
- * `Memory` and `Disk` are values: numbers (finite), texts, booleans, null, and arrays and plain objects of those. No Map,
- * Set or class instance, no bigint (use a number or a text), no undefined (leave the property out, or use null). Two values
- * with one JSON text are one state; so keep out what decides nothing (counters, histories, times), or there is no end of
- * states, and keep properties in one order.
+ * `Memory` and `Disk` are values: numbers (finite), texts, booleans, null, and arrays and plain objects of those. No
+ * Map, Set or class instance, no bigint (use a number or a text), no undefined (leave the property out, or use null).
+ * Two values with one JSON text are one state; so keep out what decides nothing (counters, histories, times), or there
+ * is no end of states, and keep properties in one order.
  *
- * Hooks are functions of their arguments alone: no clock, no random number, no variable outside, no promise. They give a
- * new value and never change an argument: what they get is frozen, and so is, from then on, what they have given.
+ * Hooks are functions of their arguments alone: no clock, no random number, no variable outside, no promise. They give
+ * a new value and never change an argument: what they get is frozen, and so is, from then on, what they have given.
  *
  * A write is a small number. A world checks what the daemon says: an acknowledged write must be on the disk (what
  * `survives` of it), and only the holder of the data lock may change it. Every write that was accepted must be answered
