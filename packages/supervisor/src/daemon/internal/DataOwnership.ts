@@ -254,7 +254,8 @@ export class DataOwnership implements Ownership {
 
   #ended({ status, why }: End, error: unknown): void {
     try {
-      this.#lock.release()
+      // A state that could not be reopened may be open in part: the lock goes with the process, and not before.
+      if (why !== "resume-failed") this.#lock.release()
       this.#socket?.abandon()
       this.#surroundings.servers.abandon()
     } catch (cause) {

@@ -86,7 +86,7 @@ export class IncumbentDriver implements Incumbent {
     const { phase } = this.#driver.state
     // Nothing has begun, or all is over: whoever is heard has no claim to be waited for.
     if (this.#retired && (phase === "greeting" || phase === "resumed")) this.disconnect()
-    else if (phase === "serving" && this.#retired) this.#rest()
+    else if (this.#retired && (phase === "serving" || phase === "exiting")) this.#rest()
     else if (phase === "serving") this.#next()
   }
 

@@ -74,11 +74,14 @@ const startWithData = async (inheritance: Inheritance, options: DataOptions, obs
     servers,
     observe,
     finished: (failure) => {
-      if (failure !== undefined) {
-        complain(failure)
-        process.exitCode = 1
+      if (failure === undefined) {
+        handoff.finish("handed-over")
+        return
       }
-      handoff.finish(failure === undefined ? "handed-over" : "failed")
+      complain(failure)
+      process.exitCode = 1
+      // It holds the data lock and cannot open its state: nobody else can, until it is gone.
+      handoff.finish("failed").then(() => setImmediate(() => process.exit(1)))
     },
     refused: (error, mustEnd) => {
       if (mustEnd || options.exit !== false) exitWith(error.message)
