@@ -9,6 +9,7 @@ import * as Document from "@handoff/core/swap/Document"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Schema from "effect/Schema"
+import { messageOf } from "./internal/ErrorText.ts"
 
 const Command = Schema.Struct({
   argv: Schema.Array(Schema.String),
@@ -80,7 +81,8 @@ export type Loaded =
 
 export interface StateStore {
   readonly path: string
-  readonly load: Effect.Effect<Loaded>
+  /** A file that is there and cannot be read is no damage: it is left, and the error is the caller's. */
+  readonly load: Effect.Effect<Loaded, { readonly message: string }>
   /** Writes it if it is not what was written last. */
   readonly save: (document: Document.Document) => Effect.Effect<void, FileError>
   /** Writes again what was written last: whether it can be done. */
@@ -107,9 +109,16 @@ export const make = Effect.fnUntraced(function* (directory: string) {
   })
 
   const load = Effect.gen(function* () {
-    const exists = yield* Effect.orElseSucceed(fileSystem.exists(path), () => false)
-    if (!exists) return { _tag: "None" } satisfies Loaded
-    return yield* Effect.matchEffect(Effect.flatMap(fileSystem.readFileString(path), decode), {
+    const text = yield* fileSystem.readFileString(path).pipe(
+      Effect.catch(({ reason }) =>
+        // The cause has the errno.
+        reason._tag === "NotFound"
+          ? Effect.succeed(undefined)
+          : Effect.fail({ message: messageOf(reason.cause ?? reason) })
+      )
+    )
+    if (text === undefined) return { _tag: "None" } satisfies Loaded
+    return yield* Effect.matchEffect(decode(text), {
       onSuccess: (document) => Effect.succeed<Loaded>({ _tag: "Found", document: document as Document.Document }),
       onFailure: (error) =>
         Effect.map(setAside, (movedTo): Loaded => ({ _tag: "Damaged", movedTo, detail: error.message }))

@@ -289,7 +289,15 @@ const make = Effect.fnUntraced(function* (options: Options) {
     yield* removeLeftovers(directory)
   }
   const store = yield* StateStore.make(directory)
-  const loaded = yield* store.load
+  const loaded = yield* store.load.pipe(
+    Effect.mapError(
+      ({ message }) =>
+        new SetupError({
+          subject: store.path,
+          detail: `the state of the supervisor before this one cannot be read: ${message}. It is left as it is: what runs is found by it. Start again when it can be read, or remove it when nothing runs`
+        })
+    )
+  )
   const found = loaded._tag === "Found" ? yield* Adoption.find(loaded.document) : undefined
   const damage =
     loaded._tag === "Damaged"

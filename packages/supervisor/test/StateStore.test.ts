@@ -211,12 +211,12 @@ describe("a document that can't be read", () => {
     )
   )
 
-  it("(a directory in its place) is set aside too", () =>
-    within((store) =>
+  it("for another reason than its content is left where it is, and the reason told", () =>
+    within((store, directory) =>
       Effect.gen(function* () {
         mkdirSync(store.path)
-        expect(yield* store.load).toMatchObject({ _tag: "Damaged" })
-        expect(yield* store.load).toEqual({ _tag: "None" })
+        expect((yield* Effect.flip(store.load)).message).toContain("EISDIR")
+        expect(readdirSync(directory)).toEqual(["state.json"])
       })
     ))
 

@@ -2,7 +2,7 @@
  * A supervisor's death costs nothing: it is killed (SIGKILL, nothing run or flushed) at every turn, and the next one of
  * its name goes on.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from "node:fs"
 import { type AddressInfo, createServer } from "node:net"
 import { join } from "node:path"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
@@ -169,6 +169,22 @@ describe("the next one", () => {
     expect(swapped.code, swapped.stdout + swapped.stderr).toBe(0)
     expect((await second.status()).swaps).toMatchObject([{ outcome: "committed", mode: "sealed" }])
     expect((await fetchFrom(second.port)).pid).not.toBe(pid)
+  })
+
+  scenario("that can't read the document ends, leaves it, and the next one that can takes over", async (name) => {
+    const first = await name.start(name.server("v1"), { args: QUICK })
+    const { pid } = await fetchFrom(first.port)
+    await first.kill()
+    const [path, hidden] = [join(name.directory, "state.json"), join(name.directory, "hidden")]
+    renameSync(path, hidden)
+    mkdirSync(path)
+    const refused = await name.begin(name.server("v1")).ended
+    expect(refused.code).not.toBe(0)
+    expect(refused.stderr).toMatch(/state\.json.*cannot be read.*EISDIR/s)
+    rmdirSync(path)
+    renameSync(hidden, path)
+    const second = await name.start(name.server("v1"), { args: QUICK })
+    expect((await fetchFrom(second.port)).pid).toBe(pid)
   })
 
   scenario("that finds a damaged document and the address held says both", async (name) => {
