@@ -44,8 +44,7 @@ it("every row of the incumbent's table was taken, but for these", () => {
     "release-abandoned LockReleased",
     // It is told to resume when the successor is gone: with two faults the first try finds the lock free.
     "relocking Abort",
-    "relocking ResumeAfterAbort",
-    "relocking gone"
+    "relocking ResumeAfterAbort"
   ])
 })
 

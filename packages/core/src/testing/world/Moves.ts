@@ -258,7 +258,9 @@ const runningSupervisor = (world: World, offer: Offer, settings: Settings, machi
     if (process?.accepting !== true || known === undefined) continue
     if (known.accepted && (known.phase !== "starting" || known.readiness.settling || known.readiness.mustNotify))
       continue
-    offer("fair", party, `sees generation ${generation} accept`, (draft) =>
+    // It publishes right after it has begun to accept, or is slow: nothing is decided by an instant of it.
+    const kind = process.hooks[0] === "publish" ? "slow" : "fair"
+    offer(kind, party, `sees generation ${generation} accept`, (draft) =>
       S.feed(draft, `observe ${generation}`, {
         _tag: "Observed",
         generation,

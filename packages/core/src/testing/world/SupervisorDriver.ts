@@ -61,6 +61,7 @@ export const feed = (draft: Draft, name: string, event: Supervision.Event): void
   }
   if (!savesFirst) save(draft)
   const ended = before.swap
+  if (ended?.handoff?.phase === "resuming" && node.state.swap === undefined) checkResumed(draft, ended)
   if (ended?.mode === "sealed" && node.state.swap?.id !== ended.id && world.supervisor.life === "running") {
     end(draft, ended.id, "incumbent")
     end(draft, ended.id, "successor")
@@ -325,6 +326,15 @@ const checkSuccessor = (draft: Draft, { to, mode }: Supervision.SwapRecord): voi
   breaks(draft, "7 what was told stays true", `committed, and generation ${to} cannot serve`)
 }
 
+/** Who was waited for until it serves again must do so when the swap is said to be over, unless a fault has hit it. */
+const checkResumed = (draft: Draft, { id, from }: Supervision.Swap): void => {
+  const { world } = draft
+  const pid = pidOf(from ?? 0)
+  const process = processOf(draft, pid)
+  if (process === undefined || process.accepting || process.stopping || world.excused.includes(pid)) return
+  breaks(draft, "6 the incumbent serves on", `swap ${id} was rolled back, and generation ${from} does not serve`)
+}
+
 /** A caller is told. */
 const answered = (draft: Draft, record: Supervision.SwapRecord): void => {
   const { world } = draft
@@ -345,11 +355,8 @@ const answered = (draft: Draft, record: Supervision.SwapRecord): void => {
   }
   if (record.mode === "exclusive" || from === undefined || isStopping) return
   const pid = pidOf(from)
-  const process = processOf(draft, pid)
-  if (world.excused.includes(pid) || process?.stopping === true) return
-  if (process?.accepting !== true) {
-    const state = process === undefined ? "is gone" : "does not serve"
-    breaks(draft, "6 the incumbent serves on", `swap ${record.id} was rolled back, and generation ${from} ${state}`)
+  if (processOf(draft, pid) === undefined && !world.excused.includes(pid)) {
+    breaks(draft, "6 the incumbent serves on", `swap ${record.id} was rolled back, and generation ${from} is gone`)
   }
 }
 
