@@ -1,8 +1,9 @@
 /**
  * The durable document of a supervisor: `state.json` in its state directory, readable by a person.
  *
- * It is replaced whole and synced at each change. One that cannot be read (torn by hand, of a later format) is set aside
- * as `state.json.damaged-N` and reported: it is never a reason not to start.
+ * It is replaced whole and synced at each change. One whose content says nothing (torn by hand, of a later format) is set
+ * aside as `state.json.damaged-N` and reported, and is no reason not to start. One that can not be read (EMFILE, EACCES,
+ * EIO) is: it may well say what runs, and is left where it is.
  */
 import { type FileError, Files } from "@handoff/core/backend/Files"
 import * as Document from "@handoff/core/swap/Document"

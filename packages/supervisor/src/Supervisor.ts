@@ -294,7 +294,9 @@ const make = Effect.fnUntraced(function* (options: Options) {
       ({ message }) =>
         new SetupError({
           subject: store.path,
-          detail: `the state of the supervisor before this one cannot be read: ${message}. It is left as it is: what runs is found by it. Start again when it can be read, or remove it when nothing runs`
+          detail:
+            `the state of the supervisor before this one cannot be read: ${message}. It tells what runs, and is left ` +
+            "as it is: start again when it can be read, or remove it when nothing runs"
         })
     )
   )

@@ -35,7 +35,10 @@ export interface DaemonOptions {
   readonly onDrain?: () => unknown
   /** Runs when the last connection is closed: close the database here. The exit waits for it. */
   readonly onDrained?: (outcome: DrainOutcome) => unknown
-  /** Default true: the process exits after the drain, with `process.exitCode` or 0. */
+  /**
+   * Default true: the process exits after the drain, with `process.exitCode` or 0. Even with false it ends two seconds after
+   * `drained` when its state could not be opened again after a handoff: it holds the data lock until then.
+   */
   readonly exit?: boolean
 }
 
@@ -169,6 +172,8 @@ export class Daemon {
 
   async #stop(): Promise<void> {
     if (this.#ownership !== undefined) await this.#ownership.retire()
+    // The handoff that was waited for has ended this process: the rest is said by `finish`.
+    if (this.draining.aborted) return
     this.#draining.abort()
     clearInterval(this.#silence)
     this.#settleDrained(await this.#runDrain())

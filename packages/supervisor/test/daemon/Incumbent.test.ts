@@ -412,6 +412,21 @@ describe("an incumbent that is asked to stop", () => {
     await expectServing(it, n)
   })
 
+  it("in the middle of a handoff: or by a state that can't be opened again, of which it says so once", async () => {
+    await using it = world()
+    const daemon = await it.incumbent()
+    const peer = await it.connect()
+    await peer.drained()
+    daemon.child.kill("SIGTERM")
+    await sleep(300)
+    rmSync(`${it.dataDir}/generations`)
+    mkdirSync(`${it.dataDir}/generations`)
+    peer.close()
+    const { code, stderr } = await daemon.ended
+    expect(code).toBe(1)
+    expect(stderr.match(/could not be opened again after a handoff failed: EISDIR/g)).toHaveLength(1)
+  })
+
   it("in the middle of a handoff: or by abort, and then it stops", async () => {
     await using it = world()
     const daemon = await it.incumbent()

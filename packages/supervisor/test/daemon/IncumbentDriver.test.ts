@@ -157,3 +157,13 @@ it.concurrent.each(["retire", "a resume that fails"])("does not take the path an
   await sleep(1_200)
   expect(existsSync(it.socket.path)).toBe(false)
 })
+
+it("is retired when it has given way, and not kept waiting for a return", async () => {
+  await using it = await incumbentWith()
+  const peer = await it.connect()
+  await peer.sealed()
+  const retired = it.incumbent.retire()
+  peer.say("Commit")
+  await retired
+  expect(it.ends).toMatchObject([{ status: 0, why: "committed" }])
+})

@@ -253,10 +253,13 @@ export class DataOwnership implements Ownership {
   }
 
   #ended({ status, why }: End, error: unknown): void {
+    // Nothing is closed by a stop that comes now: the path may be the successor's any moment.
+    const socket = this.#socket
+    this.#socket = undefined
     try {
-      // A state that could not be reopened may be open in part: the lock goes with the process, and not before.
-      if (why !== "resume-failed") this.#lock.release()
-      this.#socket?.abandon()
+      // The lock is not given back: after a commit it is another's, and a state that could not be reopened may be open in
+      // part until this process has ended.
+      socket?.abandon()
       this.#surroundings.servers.abandon()
     } catch (cause) {
       // The end must come all the same: it is what gives back the rest.

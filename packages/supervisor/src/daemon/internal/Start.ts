@@ -22,6 +22,9 @@ const complain = (text: string): void => {
   }
 }
 
+/** How long a program that ends its process itself may take for it when it must end. */
+const LEAVE_MS = 2_000
+
 const exitWith = (text: string): never => {
   complain(text)
   process.exit(1)
@@ -81,7 +84,8 @@ const startWithData = async (inheritance: Inheritance, options: DataOptions, obs
       complain(failure)
       process.exitCode = 1
       // It holds the data lock and cannot open its state: nobody else can, until it is gone.
-      handoff.finish("failed").then(() => setImmediate(() => process.exit(1)))
+      const leave = () => setTimeout(() => process.exit(), LEAVE_MS).unref()
+      handoff.finish("failed").then(options.exit === false ? leave : undefined)
     },
     refused: (error, mustEnd) => {
       if (mustEnd || options.exit !== false) exitWith(error.message)
