@@ -9,6 +9,7 @@
  *   running       new one ready             ended: committed
  *   running       new one failed, timed     rolling-back: the new one is asked to stop, and killed after its grace
  *                 out, abort
+ *   running       launch failed             restoring
  *   rolling-back  new one's group empty     restoring: the old command is started again
  *   restoring     it is ready               ended: rolled back, the old command serves
  *   restoring     it failed                 ended: rolled back, nobody serves; restarts follow with growing delays

@@ -6,6 +6,7 @@
  *   running       new one ready            ended: committed; the old one drains
  *   running       new one failed, timed    rolling-back: the new one is asked to stop, and killed after its grace
  *                 out, abort, stop
+ *   running       launch failed            ended: rolled back
  *   running       old one exits            stays: connections wait in the queue for the new one
  *   rolling-back  new one's group empty    ended: rolled back; without an old one the old command is started again
  *

@@ -83,6 +83,7 @@ export class Machines {
       const { swap } = state
       if (swap?.handoff !== undefined) this.rows.add(`sealed ${swap.handoff.phase} ${sealedEvent(event, swap)}`)
       else if (step.state.swap?.handoff !== undefined) this.rows.add("sealed connecting started")
+      else if (swap?.mode !== undefined) this.#leave(swap, phaseAfter(step.state, swap))
       return step
     }
     this.supervision = new Machine(supervision, canonical)
@@ -97,6 +98,10 @@ export class Machines {
       this.rows.add(`successor ${before.phase} ${eventName(event, before.options.pid)}`)
     )
     this.nobody = this.supervision.intern(this.fresh())
+  }
+
+  #leave({ mode, phase }: Supervision.Swap, next: string): void {
+    if (phase !== next) this.rows.add(`${mode} ${phase} -> ${next}`)
   }
 
   /** A supervisor that has just been started. */
@@ -178,6 +183,10 @@ export class Machines {
     return document
   }
 }
+
+/** Where an overlap or exclusive swap is now, or how it ended. */
+const phaseAfter = ({ swap, history }: Supervision.State, before: Supervision.Swap): string =>
+  swap?.id === before.id ? swap.phase : `ended: ${history.at(-1)?.outcome}`
 
 const NO_BUILD = new Uint8Array(0)
 
