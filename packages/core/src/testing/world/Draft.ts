@@ -230,7 +230,7 @@ export const endProcess = (draft: Draft, pid: number, status: ExitStatus = KILLE
   learnOfEnd(draft, pid)
 }
 
-export const KILLED: ExitStatus = { _tag: "Signaled", signal: "SIGKILL", coreDumped: false }
+const KILLED: ExitStatus = { _tag: "Signaled", signal: "SIGKILL", coreDumped: false }
 export const EXITED: ExitStatus = { _tag: "Exited", code: 0 }
 export const FAILED: ExitStatus = { _tag: "Exited", code: 1 }
 

@@ -124,7 +124,7 @@ const viewOf = (tree: FileTree.FileTree, { numbers }: Machines): TreeView => {
       sockets.push(node)
     }
   }
-  const view = { number: numbers.ofAll(parts), sockets }
+  const view = { number: numbers.of(parts), sockets }
   trees.set(tree, view)
   return view
 }

@@ -71,12 +71,6 @@ export class Machine<State, Event, Command> {
   }
 }
 
-/** Texts that begin alike. */
-interface Sequence {
-  readonly number: number
-  readonly next: Map<string | undefined, Sequence>
-}
-
 const SMALL = 1 << 20
 
 /** Numbers for values: equal values get equal numbers. */
@@ -85,43 +79,23 @@ export class Numbers {
   readonly #byPrimitive = new Map<unknown, number>()
   readonly #byText = new Map<string, number>()
   readonly #byObject = new WeakMap<object, number>()
-  readonly #values: Array<unknown> = [undefined]
-  readonly #sequences: Sequence = { number: 0, next: new Map() }
-  #count = 1
+  #count = 0
 
   of(value: unknown): number {
     if (typeof value === "object" && value !== null) {
       const known = this.#byObject.get(value)
       if (known !== undefined) return known
-      const number = this.#add(this.#byText, textOf(value), value)
+      const number = this.#add(this.#byText, textOf(value))
       this.#byObject.set(value, number)
       return number
     }
     if (typeof value === "number" && value >= 0 && value < SMALL && Number.isInteger(value)) return -1 - value
-    return this.#add(this.#byPrimitive, value, value)
+    return this.#add(this.#byPrimitive, value)
   }
 
-  /** A number for texts in this order. */
-  ofAll(texts: ReadonlyArray<string | undefined>): number {
-    let at = this.#sequences
-    for (const text of texts) {
-      const next = at.next.get(text) ?? { number: this.#count++, next: new Map() }
-      at.next.set(text, next)
-      at = next
-    }
-    return at.number
-  }
-
-  value(number: number): unknown {
-    return this.#values[number]
-  }
-
-  #add<Key>(known: Map<Key, number>, key: Key, value: unknown): number {
-    const number = known.get(key)
-    if (number !== undefined) return number
-    const next = this.#values.length
-    this.#values.push(value)
-    known.set(key, next)
-    return next
+  #add<Key>(known: Map<Key, number>, key: Key): number {
+    const number = known.get(key) ?? ++this.#count
+    known.set(key, number)
+    return number
   }
 }

@@ -30,7 +30,7 @@ const reopened = (table: FdTable.FdTable, process: Process): FdTable.FdTable => 
   return { ...table, entries: new Map([...table.entries].map(([fd, entry]) => [numbers.get(fd) ?? fd, entry])) }
 }
 
-const renumberKernel = (kernel: Kernel, process: Process, token: string, text: string): Kernel => {
+const renumberKernel = (kernel: Kernel, process: Process, text: string): Kernel => {
   const processes = new Map<number, SimulatedProcess>()
   for (const pid of [SUPERVISOR, CLIENT]) {
     const one = kernel.processes.get(pid)
@@ -43,7 +43,7 @@ const renumberKernel = (kernel: Kernel, process: Process, token: string, text: s
       pid: FIRST,
       group: FIRST,
       argv: commandOf(1).argv,
-      environment: { ...one.environment, HANDOFF_TOKEN: token, LISTEN_PID: String(FIRST) },
+      environment: { ...one.environment, HANDOFF_TOKEN: TOKEN, LISTEN_PID: String(FIRST) },
       startTime: FIRST,
       table: reopened(one.table, process)
     })
@@ -101,7 +101,7 @@ export const renumber = (world: World, machines: Machines): World => {
   return {
     ...world,
     supervisor: { ...world.supervisor, machine },
-    kernel: renumberKernel(kernel, process, TOKEN, text),
+    kernel: renumberKernel(kernel, process, text),
     processes: [
       {
         ...process,

@@ -407,7 +407,7 @@ const excuseFailure = (draft: Draft, pid: number, name: Hook): void => {
   if (name === "resume" || name === "open") excuse(draft, pid)
 }
 
-export const revisionOf = (draft: Draft): bigint => {
+const revisionOf = (draft: Draft): bigint => {
   const { daemon, writes } = draft.settings
   let revision = 0n
   for (let write = 0; write < writes; write++) if (daemon.has(draft.world.disk, write)) revision++

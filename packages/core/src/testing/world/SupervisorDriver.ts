@@ -129,12 +129,9 @@ const save = (draft: Draft): void => {
 
 /** Whether the document can be written: it is, once more. */
 export const canSave = (draft: Draft): boolean => {
-  const { world, machines, settings } = draft
+  const { world, machines } = draft
   const document = machines.documentOf(world.supervisor.machine.state)
-  return (
-    document === undefined ||
-    Result.isSuccess(settings.backend.replace(callsOf(draft), STATE_FILE, machines.textOf(document)))
-  )
+  return document === undefined || Result.isSuccess(replace(draft, machines.textOf(document)))
 }
 
 const carryOut = (draft: Draft, command: Supervision.Action): void => {
@@ -266,10 +263,10 @@ const handoff = (draft: Draft, swap: number, command: Supervision.HandoffCommand
   }
 }
 
-export const sessionOf = ({ world }: Draft, swap: number, party: Party): Session | undefined =>
+const sessionOf = ({ world }: Draft, swap: number, party: Party): Session | undefined =>
   world.supervisor.sessions.find((one) => one.swap === swap && one.party === party)
 
-export const setSession = (draft: Draft, session: Session, change: Partial<Session>): void => {
+const setSession = (draft: Draft, session: Session, change: Partial<Session>): void => {
   const { sessions } = draft.world.supervisor
   setSupervisor(draft, { sessions: sessions.map((one) => (one === session ? { ...one, ...change } : one)) })
 }
