@@ -117,8 +117,10 @@ export const make = (
     const { pid } = one.identity
     // A process of this number that is not ours: the group, if there is one, is its own.
     const taken = one.gone && identify(pid) !== undefined
-    if (one.groupGone || taken || groupMembers(pid).length === 0) return Result.succeed(false)
-    return kill(-pid, signal)
+    if (one.groupGone || taken) return Result.succeed(false)
+    // Zombies count for nobody. Who is there and can't be looked at is struck all the same.
+    const anyone = groupMembers(pid).length > 0
+    return Result.map(kill(-pid, signal), (sent) => sent && anyone)
   }
 
   const sending =

@@ -4,6 +4,9 @@
  * The tables are those of this process's network namespace. A socket's inode links a row to /proc/PID/fd, which only the
  * same user and root can read: a holder that can't be looked at is not found. A connection that still waits in a
  * listener's queue has inode 0.
+ *
+ * Limits: one descriptor is kept to look with when the process can have no more. Where the limit was lowered below even that,
+ * what is looked for is not found.
  */
 import { closeSync, openSync, readdirSync, readlinkSync, readSync } from "node:fs"
 import type { Address } from "@handoff/core/Address"
@@ -22,27 +25,53 @@ const readAll = (fd: number): string => {
   }
 }
 
-/** A text of /proc, or "" when it is gone or closed to us. Three times as fast as readFileSync, which asks for the size. */
-export const readText = (path: string): string => {
-  let fd: number | undefined
+const isShortage = (error: unknown): boolean => {
+  const { code } = error as NodeJS.ErrnoException
+  return code === "EMFILE" || code === "ENFILE"
+}
+
+/** A descriptor for when no other is to be had: a process that can't be looked at would be taken for gone. */
+let spare: number | undefined
+
+const openSpare = (): number | undefined => {
   try {
-    fd = openSync(path, "r")
-    return readAll(fd)
+    return openSync("/dev/null", "r")
   } catch {
-    return ""
-  } finally {
-    if (fd !== undefined) closeSync(fd)
+    return undefined
   }
 }
 
-/** Names in a directory of /proc; none when it is gone or closed to us. */
-export const readNames = (path: string): ReadonlyArray<string> => {
+const looking = <A>(look: () => A, otherwise: A): A => {
   try {
-    return readdirSync(path)
-  } catch {
-    return []
+    return look()
+  } catch (error) {
+    if (spare === undefined || !isShortage(error)) return otherwise
+    closeSync(spare)
+    spare = undefined
+    try {
+      return look()
+    } catch {
+      return otherwise
+    }
+  } finally {
+    spare ??= openSpare()
   }
 }
+
+const readOpened = (path: string): string => {
+  const fd = openSync(path, "r")
+  try {
+    return readAll(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** A text of /proc, or "" when it is gone or closed to us. Three times as fast as readFileSync, which asks for the size. */
+export const readText = (path: string): string => looking(() => readOpened(path), "")
+
+/** Names in a directory of /proc; none when it is gone or closed to us. */
+export const readNames = (path: string): ReadonlyArray<string> => looking(() => readdirSync(path), [])
 
 /** The target of a link of /proc, or "". */
 export const readLink = (path: string): string => {

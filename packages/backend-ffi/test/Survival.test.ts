@@ -154,6 +154,13 @@ describe.skipIf(noReuse !== "")(`an adopted process whose number another has by 
   })
 })
 
+it("a process that can open nothing more still sees others, and ends a group that it has adopted", async () => {
+  const fixture = fileURLToPath(new URL("./fixtures/noDescriptors.ts", import.meta.url))
+  const node = [process.execPath, "--conditions=@handoff/source", fixture]
+  const { line } = start("sh", ["-c", 'ulimit -n 64; exec "$@"', "sh", ...node])
+  expect(JSON.parse(await line())).toEqual({ opened: true, group: true, identity: true, started: 1, signalled: true })
+})
+
 describe("a socket copied out of a process", () => {
   it("accepts when that process was killed and all other descriptors are closed, those in the queue too", () =>
     run(
