@@ -333,15 +333,6 @@ const make = Effect.fnUntraced(function* (options: Options) {
   }
   const limits = machineOptions(options, listeners.length, instance)
   const recovered = found === undefined ? undefined : yield* Adoption.decide(found, limits, handoffSocket)
-  const remarks = [
-    ...(damage === undefined ? [] : [damage]),
-    ...(handoffSocket === wanted
-      ? []
-      : [`the handoff socket stays at ${handoffSocket}, not ${wanted}, as long as anything runs that was told so`]),
-    ...(found === undefined || recovered === undefined
-      ? []
-      : Adoption.differences(recovered, options.command, found, facts.listeners))
-  ]
   let begun = false
   /** Before the start nothing of ours runs: what the one before wrote down stays as it is. */
   const save = (state: Supervision.State) => {
@@ -354,6 +345,21 @@ const make = Effect.fnUntraced(function* (options: Options) {
   // engine must still turn while its generations drain.
   const engineScope = yield* Scope.make()
   const { adopted, gone } = yield* takeOver(recovered, output).pipe(Scope.provide(engineScope))
+  const saved = loaded._tag === "Found" ? loaded.document.generations : []
+  const isAdopted = (id: number) => adopted.some(({ generation }) => generation === id)
+  const orphans = yield* Adoption.endOrphans(saved.filter(({ id }) => !isAdopted(id)))
+  const remarks = [
+    ...(damage === undefined ? [] : [damage]),
+    ...(handoffSocket === wanted
+      ? []
+      : [`the handoff socket stays at ${handoffSocket}, not ${wanted}, as long as anything runs that was told so`]),
+    ...(found === undefined || recovered === undefined
+      ? []
+      : Adoption.differences(recovered, options.command, found, facts.listeners)),
+    ...(orphans.length === 0
+      ? []
+      : [`killed what outlived the leader of its group: ${orphans.map((pid) => `process ${pid}`).join(", ")}`])
+  ]
   const settings: GenerationLauncher.Settings = {
     options,
     directory,

@@ -123,6 +123,46 @@ describe("the next one", () => {
     expect((await second.status()).generations).toMatchObject([{ id: 2, phase: "serving" }])
   })
 
+  scenario("takes the listener from who outlived the leader of a group, ends that, and starts anew", async (name) => {
+    // Without exec the shell leads the group, and what serves is its child.
+    const wrapped = ["sh", "-c", '"$@" & wait', "sh", ...name.server("v1")]
+    const first = await name.start(wrapped, { args: QUICK })
+    const { port } = first
+    const { pid } = await fetchFrom(port)
+    const leader = pidOf(name, 1)
+    expect(leader).not.toBe(pid)
+    await first.kill()
+    process.kill(leader, "SIGKILL")
+    await gone(leader)
+    expect((await fetchFrom(port)).pid).toBe(pid)
+    const second = await name.start(wrapped, { args: QUICK, listen: `127.0.0.1:${port}` })
+    expect(second.run.output().stderr).toContain(`killed what outlived the leader of its group: process ${pid}`)
+    expect(isAlive(pid)).toBe(false)
+    expect((await second.status()).generations).toMatchObject([{ id: 2, phase: "serving" }])
+    expect((await fetchFrom(port)).version).toBe("v1")
+  })
+
+  scenario("leaves a group alone that has the number of a generation's, and is another's", async (name, processes) => {
+    const first = await name.start(name.server("v1"), { args: QUICK })
+    const { pid } = await fetchFrom(first.port)
+    await first.kill()
+    process.kill(pid, "SIGKILL")
+    await gone(pid)
+    const other = processes.start("sh", ["-c", "sleep 60 >/dev/null 2>&1 & echo $!"], { detached: true })
+    const member = Number((await other.line(/^(\d+)$/m))[1])
+    await other.ended
+    name.write((document) => ({
+      ...document,
+      generations: document.generations.map((one) => ({
+        ...one,
+        process: one.process && { ...one.process, pid: other.pid }
+      }))
+    }))
+    const second = await name.start(name.server("v1"), { args: QUICK })
+    expect((await second.status()).generations).toMatchObject([{ id: 2, phase: "serving" }])
+    expect(isAlive(member)).toBe(true)
+  })
+
   scenario("follows the output on", async (name) => {
     const first = await name.start(name.server("v1"), { args: QUICK })
     await fetchFrom(first.port, "/say?before")

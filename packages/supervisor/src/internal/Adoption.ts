@@ -28,7 +28,11 @@ const LOOK_MS = 50
 type Living = SavedGeneration & { readonly process: ProcessIdentity }
 
 /** The document with the generations that live, and only those. */
-export type Found = Document & { readonly generations: ReadonlyArray<Living> }
+export type Found = Document & {
+  readonly generations: ReadonlyArray<Living>
+  /** Who outlived the leader of a generation's group. */
+  readonly orphans: ReadonlyArray<ProcessIdentity>
+}
 
 const findProcess = Effect.fnUntraced(function* ({ process, token }: SavedGeneration) {
   const processes = yield* Processes
@@ -42,14 +46,63 @@ const isAlive = Effect.fnUntraced(function* (process: ProcessIdentity) {
   return seen !== undefined && isSame(seen, process)
 })
 
+/**
+ * Living members of a generation's group whose leader is gone. A number that leads nothing of ours may be another group's
+ * by now; the token is nobody else's.
+ */
+const findOrphans = Effect.fnUntraced(function* ({ process, token }: SavedGeneration) {
+  const processes = yield* Processes
+  if (process === null || !processes.capabilities.has("group")) return []
+  // A pid is not used again while it is the number of a group: whoever has this one, the group is theirs.
+  if ((yield* processes.identify(process.pid)) !== undefined) return []
+  const members = yield* processes.groupMembers(process.pid)
+  if (members.length === 0) return []
+  const ours = yield* processes.startedWith("HANDOFF_TOKEN", token)
+  return ours.filter(({ pid }) => members.includes(pid))
+})
+
 /** What lives of the document's generations. */
 export const find = Effect.fnUntraced(function* (document: Document) {
   const generations: Array<Living> = []
+  const orphans: Array<ProcessIdentity> = []
   for (const generation of document.generations) {
     const process = yield* findProcess(generation)
     if (process !== undefined) generations.push({ ...generation, process })
+    else orphans.push(...(yield* findOrphans(generation)))
   }
-  return { ...document, generations } satisfies Found
+  return { ...document, generations, orphans } satisfies Found
+})
+
+const kill = Effect.fnUntraced(function* (identity: ProcessIdentity, generation: number) {
+  const processes = yield* Processes
+  const process = yield* processes.adopt(identity)
+  if (process === undefined) return
+  yield* Effect.mapError(
+    process.signal("SIGKILL"),
+    ({ message }) =>
+      new SetupError({
+        subject: `process ${identity.pid}`,
+        detail: `it is left of generation ${generation}, whose process is gone, and can not be killed: ${message}. End it, and start again`
+      })
+  )
+  yield* process.exit
+}, Effect.scoped)
+
+/**
+ * Ends what outlived the leaders of these generations, as the supervisor before this one would have done: whoever of a
+ * group is left may hold the listeners and the data of a version that is gone. Gives who that was.
+ */
+export const endOrphans = Effect.fnUntraced(function* (generations: ReadonlyArray<SavedGeneration>) {
+  const killed: Array<number> = []
+  for (const generation of generations) {
+    for (;;) {
+      const orphans = yield* findOrphans(generation)
+      if (orphans.length === 0) break
+      yield* Effect.forEach(orphans, (orphan) => kill(orphan, generation.id), { concurrency: "unbounded" })
+      killed.push(...orphans.map(({ pid }) => pid))
+    }
+  }
+  return killed
 })
 
 /** The saved listener with an address as it was asked for, if the wish is still the same. */
@@ -75,7 +128,7 @@ const sameWish = (bound: string, wish: Address): boolean => {
 /** The listener's socket out of one of the living processes; undefined when none of them holds it. */
 export const takeListener = Effect.fnUntraced(function* (found: Found, saved: SavedListener) {
   const processes = yield* Processes
-  for (const { process } of found.generations) {
+  for (const { process } of [...found.generations, ...found.orphans.map((process) => ({ process }))]) {
     const { pid } = process
     const copied = yield* Effect.result(processes.copySocket(pid, saved.inode))
     if (copied._tag === "Success") {
