@@ -47,17 +47,23 @@ interface Remembered<A> {
 
 const MAX_REMEMBERED = 256
 
+/** Milliseconds of processor time that this process has taken: a look that only had to wait for a processor is not costly. */
+const processorTime = (): number => {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1_000
+}
+
 /** Runs `compute` unless its last run under this key was costly and is recent. */
 const makeSparing = <A>(): ((key: string, compute: () => A) => A) => {
   const known = new Map<string, Remembered<A>>()
   return (key, compute) => {
-    const start = performance.now()
     const last = known.get(key)
-    if (last !== undefined && start < last.until) return last.value
+    if (last !== undefined && performance.now() < last.until) return last.value
+    const before = processorTime()
     const value = compute()
-    const end = performance.now()
+    const cost = processorTime() - before
     known.delete(key)
-    if (end - start > CHEAP_MS) known.set(key, { value, until: end + REST * (end - start) })
+    if (cost > CHEAP_MS) known.set(key, { value, until: performance.now() + REST * cost })
     if (known.size > MAX_REMEMBERED) known.clear()
     return value
   }
