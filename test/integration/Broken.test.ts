@@ -51,6 +51,10 @@ const ask = (port: number, path: string): Promise<{ readonly complete: boolean; 
     }).on("error", reject)
   })
 
+/** Until the old version has heard that it is to leave, a new connection may be its. */
+const expectServing = (port: number, version: string) =>
+  expect.poll(async () => (await ask(port, "/")).version, { timeout: 10_000 }).toBe(version)
+
 /** Nothing runs but the supervisor and what it serves with. */
 const expectAlone = async (supervised: Supervised): Promise<void> => {
   const status = await supervised.status()
@@ -62,7 +66,7 @@ const expectAlone = async (supervised: Supervised): Promise<void> => {
 const expectNextSwapWorks = async (supervised: Supervised): Promise<void> => {
   const next = await supervised.swap("--env", "VERSION=next", "--", process.execPath, SERVER)
   expect(next.code, next.stdout + next.stderr).toBe(0)
-  expect((await ask(supervised.port, "/")).version).toBe("next")
+  await expectServing(supervised.port, "next")
 }
 
 describe("a broken version", { timeout: 60_000 }, () => {
@@ -139,7 +143,7 @@ describe("a wrapper", { timeout: 60_000 }, () => {
     const supervised = await started("--grace", "2s", "--ready", "accepting")
     const swapped = await supervised.swap("--", ...wrapped)
     expect(swapped.code, swapped.stdout + swapped.stderr).toBe(0)
-    expect((await ask(supervised.port, "/")).version).toBe("wrapped")
+    await expectServing(supervised.port, "wrapped")
     await supervised.command("stop")
     await supervised.run.ended
     expect(processes.alive()).toEqual([])

@@ -39,6 +39,8 @@ it(`${SWAPS} swaps under wrk and clients of both kinds: no request fails, no gen
     environment: { VERSION: "0" }
   })
   const { pid, port } = supervised
+  // What it is writing down at this moment is open too.
+  await expect.poll(() => Object.keys(census(pid)).filter((target) => target.endsWith(".new"))).toEqual([])
   const before = census(pid)
   using load = startLoad({ port })
   using kept = wrk.available ? startWrk(wrk.path, { port, connections: 16, seconds: 100 }) : undefined

@@ -67,8 +67,8 @@ describe("killed under load", () => {
       const { swaps, serving } = await second.status()
       expect(swaps).toMatchObject([{ outcome: "committed", mode, from: 1, to: 2 }])
       expect(serving).toBe(2)
-      expect((await fetchFrom(port)).pid).not.toBe(pid)
       await gone(pid)
+      expect((await fetchFrom(port)).pid).not.toBe(pid)
       const { failed, errors } = await load.stop()
       expect({ failed, errors }).toEqual({ failed: 0, errors: {} })
 
@@ -516,6 +516,7 @@ describe("a state directory that can't be written", () => {
       expect(first.run.output().stderr).toMatch(/the state could not be saved: .*state\.json: E[A-Z]+/)
       rmSync(state, { recursive: true })
       expect((await first.swap("--", ...name.server("v2"))).code).toBe(0)
+      await gone(pid)
       expect((await fetchFrom(first.port)).version).toBe("v2")
       expect(name.read()).toMatchObject({ swap: null, command: { argv: name.server("v2") } })
     })

@@ -172,6 +172,8 @@ describe("a daemon with data", () => {
     await until("a connection was dropped", () => peers.some(({ closed }) => closed))
     for (const peer of peers) peer.close()
     for (const client of clients) client.destroy()
+    // Until it has seen them go, it accepts a connection only to close it.
+    await expect.poll(it.servingPid, { timeout: 10_000 }).toBe(daemon.pid)
     await it.append("still here")
     const peer = await it.connect()
     await peer.drained()
