@@ -12,6 +12,7 @@ export default defineConfig({
       "examples/*/*.test.ts",
       "test/**/*.test.ts"
     ],
+    setupFiles: ["./test/support/Setup.ts"],
     testTimeout: 20_000,
     hookTimeout: 20_000
   }

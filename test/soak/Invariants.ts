@@ -15,6 +15,7 @@ import type { Status } from "@handoff/supervisor/Supervisor"
 import type { Place } from "../interop/Place.ts"
 import { damage, wroteInTurn } from "../interop/Writers.ts"
 import type { ManagedProcesses } from "../support/ManagedProcesses.ts"
+import { describeProcess } from "../support/ProcessTable.ts"
 import { type Clients, clock } from "./Clients.ts"
 import { descriptorKinds, listenersAt, locksOn } from "./Kernel.ts"
 import type { Service } from "./Service.ts"
@@ -199,5 +200,7 @@ export const checkAtRest = async (
   const alive = () => processes.alive().filter((pid) => !expected.includes(pid))
   for (let tries = 0; tries < 20 && alive().length > 0; tries += 1) await sleep(50)
   const others = alive()
-  if (others.length > 0) wrong("no process is left over", `${others.join(", ")} beside ${expected.join(", ")}`)
+  if (others.length === 0) return
+  const strays = others.map(describeProcess).join(", ")
+  wrong("no process is left over", `${strays} beside ${expected.join(", ")}`)
 }

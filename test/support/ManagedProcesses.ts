@@ -91,6 +91,14 @@ const manage = (child: ChildProcess): ManagedProcess => {
   return { child, pid: child.pid ?? -1, output, line, ended }
 }
 
+/** Not yet ended, e.g. because their test ran out of time in the middle of its block. */
+const open = new Set<ManagedProcesses>()
+
+/** Ends everything that was started here and is left. */
+export const endAll = async (): Promise<void> => {
+  for (const left of open) await left[Symbol.asyncDispose]()
+}
+
 const killAll = async (mark: string): Promise<void> => {
   // A supervisor that gets SIGTERM first may end its generations well; after two seconds nobody is asked any more.
   const deadline = Date.now() + 2_000
@@ -139,11 +147,12 @@ export const managedProcesses = (): ManagedProcesses => {
     }
   }
 
-  return {
+  const made: ManagedProcesses = {
     start,
     run,
     alive: () => processesMarked(mark),
     [Symbol.asyncDispose]: async () => {
+      open.delete(made)
       await killAll(mark)
       for (const { child } of started) {
         if (child.exitCode === null && child.signalCode === null && isAlive(child.pid ?? -1)) await once(child, "exit")
@@ -152,4 +161,6 @@ export const managedProcesses = (): ManagedProcesses => {
       }
     }
   }
+  open.add(made)
+  return made
 }

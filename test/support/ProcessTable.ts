@@ -30,6 +30,16 @@ const parentOf = (pid: number): number => {
   }
 }
 
+/** A process for a person to read: pid, parent and command line. */
+export const describeProcess = (pid: number): string => {
+  try {
+    const command = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").join(" ").trim()
+    return `${pid} (of ${parentOf(pid)}: ${command})`
+  } catch {
+    return `${pid} (gone)`
+  }
+}
+
 /** Living processes that descend from `pid`, itself not included. */
 export const descendantsOf = (pid: number): ReadonlyArray<number> => {
   const parents = new Map(processes().map((each) => [each, parentOf(each)]))
