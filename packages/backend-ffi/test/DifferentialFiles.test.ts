@@ -34,6 +34,7 @@ import * as Result from "effect/Result"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import { temporaryDirectory } from "../../../test/support/TemporaryDirectory.ts"
+import { callsOn } from "./support/SimulatedCalls.ts"
 
 const SEQUENCES = Number(process.env.HANDOFF_DIFFERENTIAL_SEQUENCES ?? 400)
 const ROOT = process.getuid?.() === 0
@@ -100,15 +101,9 @@ const realCalls: Calls = {
 
 const simulatedCalls = (start: SimulatedKernel.Kernel): Calls & { readonly kernel: () => SimulatedKernel.Kernel } => {
   const self = process.pid
-  let kernel = start
-  const call = <A>(f: (kernel: SimulatedKernel.Kernel) => SimulatedKernel.Done<A> | ErrnoName): A | ErrnoName => {
-    const done = f(kernel)
-    if (typeof done === "string") return done
-    kernel = done.kernel
-    return done.value
-  }
+  const { kernel, call } = callsOn(start)
   return {
-    kernel: () => kernel,
+    kernel,
     open: (path, how) => call((now) => SimulatedKernel.open(now, self, path, how, 0o640)),
     write: (fd, text) => call((now) => SimulatedFiles.write(now, self, fd, text)),
     read: (fd) => call((now) => SimulatedFiles.read(now, self, fd)),
@@ -117,7 +112,7 @@ const simulatedCalls = (start: SimulatedKernel.Kernel): Calls & { readonly kerne
     close: (fd) => call((now) => SimulatedKernel.close(now, self, fd)),
     rename: (from, to) => call((now) => SimulatedFiles.rename(now, self, from, to)),
     unlink: (path) => call((now) => SimulatedFiles.unlink(now, self, path)),
-    name: (fd) => SimulatedKernel.describe(kernel, self, fd)?.name.trimEnd() ?? ""
+    name: (fd) => SimulatedKernel.describe(kernel(), self, fd)?.name.trimEnd() ?? ""
   }
 }
 

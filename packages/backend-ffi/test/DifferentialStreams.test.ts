@@ -21,6 +21,7 @@ import * as Result from "effect/Result"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import { temporaryDirectory } from "../../../test/support/TemporaryDirectory.ts"
+import { callsOn } from "./support/SimulatedCalls.ts"
 
 const SEQUENCES = Number(process.env.HANDOFF_DIFFERENTIAL_SEQUENCES ?? 400)
 const MSG_NOSIGNAL = 0x4000
@@ -105,13 +106,7 @@ const realCalls: Calls = {
 
 const simulatedCalls = (start: SimulatedKernel.Kernel): Calls => {
   const self = process.pid
-  let kernel = start
-  const call = <A>(f: (kernel: SimulatedKernel.Kernel) => SimulatedKernel.Done<A> | ErrnoName): A | ErrnoName => {
-    const done = f(kernel)
-    if (typeof done === "string") return done
-    kernel = done.kernel
-    return done.value
-  }
+  const { call } = callsOn(start)
   const opening = (f: (kernel: SimulatedKernel.Kernel) => SimulatedKernel.Done<number> | ErrnoName): Opened => {
     const fd = call(f)
     return typeof fd === "string" ? fd : [fd]

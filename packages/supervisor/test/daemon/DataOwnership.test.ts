@@ -3,6 +3,7 @@ import { createConnection } from "node:net"
 import { DataDirLock } from "@handoff/supervisor/daemon/DataDirLock"
 import { expect, it } from "vitest"
 import { temporaryDirectory } from "../../../../test/support/TemporaryDirectory.ts"
+import { inherit } from "../../src/daemon/Inheritance.ts"
 import { DataOwnership } from "../../src/daemon/internal/DataOwnership.ts"
 import { observeNothing } from "../../src/daemon/internal/Points.ts"
 import { Servers } from "../../src/daemon/Servers.ts"
@@ -13,15 +14,6 @@ class Broken extends Servers {
   override abandon(): void {
     throw new Error("close: EIO")
   }
-}
-
-const inheritance = {
-  names: [],
-  named: false,
-  handoffFd: undefined,
-  controlSocket: undefined,
-  take: async () => [],
-  notify: async () => undefined
 }
 
 it("a daemon whose listeners cannot be let go of comes to its end all the same, and the lock with it", async () => {
@@ -38,7 +30,7 @@ it("a daemon whose listeners cannot be let go of comes to its end all the same, 
       }
     },
     {
-      inheritance,
+      inheritance: await inherit({}, true),
       servers: new Broken(false, undefined),
       observe: observeNothing,
       finished: (failure) => finished.push(failure),

@@ -32,6 +32,17 @@ const expectServing = async (it: World, daemon: Daemon): Promise<void> => {
   peer.close()
 }
 
+/** What is sealed is handed to a new successor, which serves then. */
+const giveWay = async (it: World, daemon: Daemon, peer: Peer): Promise<void> => {
+  const n = await begun(it)
+  await n.peer.next("Ready")
+  n.peer.close()
+  peer.say("Commit")
+  expect((await daemon.ended).code).toBe(0)
+  await n.marker("successor-ready")
+  await expectServing(it, n)
+}
+
 interface Phase {
   readonly name: string
   readonly env?: Record<string, string>
@@ -268,13 +279,7 @@ describe("an incumbent whose pidfile cannot be removed", () => {
     peer.say("SealRequest")
     await peer.next("SealComplete")
     rmdirSync(pidfile)
-    const n = await begun(it)
-    await n.peer.next("Ready")
-    n.peer.close()
-    peer.say("Commit")
-    expect((await daemon.ended).code).toBe(0)
-    await n.marker("successor-ready")
-    await expectServing(it, n)
+    await giveWay(it, daemon, peer)
   })
 
   it("says why it ends when its state cannot be opened again", async () => {
@@ -403,13 +408,7 @@ describe("an incumbent that is asked to stop", () => {
     await sleep(300)
     peer.say("SealRequest")
     await peer.next("SealComplete")
-    const n = await begun(it)
-    await n.peer.next("Ready")
-    n.peer.close()
-    peer.say("Commit")
-    expect((await daemon.ended).code).toBe(0)
-    await n.marker("successor-ready")
-    await expectServing(it, n)
+    await giveWay(it, daemon, peer)
   })
 
   it("in the middle of a handoff: or by a state that can't be opened again, of which it says so once", async () => {
