@@ -6,7 +6,7 @@
  */
 import type { Channels } from "@handoff/core/backend/Channels"
 import { Executables } from "@handoff/core/backend/Executables"
-import { Launcher } from "@handoff/core/backend/Launcher"
+import { Launcher, type Process } from "@handoff/core/backend/Launcher"
 import { Notifications } from "@handoff/core/backend/Notifications"
 import type { Processes } from "@handoff/core/backend/Processes"
 import { Sockets } from "@handoff/core/backend/Sockets"
@@ -133,7 +133,14 @@ export const lookUp = Effect.fnUntraced(function* (
   })
 })
 
-/** Launches a generation. */
+/** Ends what was started, and waits until nothing of it is left. */
+const end = Effect.fnUntraced(function* (started: Process) {
+  yield* Effect.ignore(started.signalGroup("SIGKILL"))
+  yield* started.exit
+  yield* ReadinessProbes.groupEmpty(started.pid)
+})
+
+/** Launches a generation. When it fails, nothing runs. */
 export const launch = Effect.fnUntraced(function* (
   settings: Settings,
   { generation, token, command, onNotify, attach }: Wish
@@ -161,7 +168,7 @@ export const launch = Effect.fnUntraced(function* (
     Effect.gen(function* () {
       const pair = yield* (yield* Sockets).pair
       const started = yield* start(pair)
-      yield* Effect.tapError(attach(pair[0]), () => Effect.ignore(started.signalGroup("SIGKILL")))
+      yield* Effect.tapError(attach(pair[0]), () => end(started))
       return started
     })
   )
