@@ -357,6 +357,24 @@ describe("killed in the middle", () => {
     expect((await second.status()).generations).toMatchObject([{ id: 1, pid, phase: "serving" }])
   })
 
+  scenario("of a launch: what outlived the leader of a group that was not written down is ended", async (name) => {
+    const wrapped = ["sh", "-c", '"$@" & wait', "sh", ...name.server("v1")]
+    const first = await name.start(wrapped, { args: QUICK })
+    const { pid } = await fetchFrom(first.port)
+    const leader = pidOf(name, 1)
+    await first.kill()
+    process.kill(leader, "SIGKILL")
+    await gone(leader)
+    name.write((document) => ({
+      ...document,
+      serving: null,
+      generations: document.generations.map((one) => ({ ...one, process: null, phase: "launching", readyAt: null }))
+    }))
+    const second = await name.start(wrapped, { args: QUICK, listen: `127.0.0.1:${first.port}` })
+    expect(isAlive(pid)).toBe(false)
+    expect((await second.status()).generations).toMatchObject([{ id: 2, phase: "serving" }])
+  })
+
   scenario(
     "of an overlap swap: the old version serves on, the new one is ended, and the swap is told",
     async (name) => {

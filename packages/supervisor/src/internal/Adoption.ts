@@ -34,10 +34,21 @@ export type Found = Document & {
   readonly orphans: ReadonlyArray<ProcessIdentity>
 }
 
-const findProcess = Effect.fnUntraced(function* ({ process, token }: SavedGeneration) {
+const started = ({ token }: SavedGeneration) =>
+  Processes.use((processes) => processes.startedWith("HANDOFF_TOKEN", token))
+
+/** Whether it leads a process group, as generations do; where groups can't be seen, whoever it is. */
+const leads = Effect.fnUntraced(function* (pid: number) {
   const processes = yield* Processes
-  if (process === null) return (yield* processes.startedWith("HANDOFF_TOKEN", token))[0]
-  return (yield* isAlive(process)) ? process : undefined
+  return !processes.capabilities.has("group") || (yield* processes.groupMembers(pid)).includes(pid)
+})
+
+/** The process of a generation; by its token it is the one that leads a group, not a child that has the token from it. */
+const findProcess = Effect.fnUntraced(function* (generation: SavedGeneration) {
+  const { process } = generation
+  if (process !== null) return (yield* isAlive(process)) ? process : undefined
+  for (const one of yield* started(generation)) if (yield* leads(one.pid)) return one
+  return undefined
 })
 
 const isAlive = Effect.fnUntraced(function* (process: ProcessIdentity) {
@@ -46,19 +57,17 @@ const isAlive = Effect.fnUntraced(function* (process: ProcessIdentity) {
   return seen !== undefined && isSame(seen, process)
 })
 
-/**
- * Living members of a generation's group whose leader is gone. A number that leads nothing of ours may be another group's
- * by now; the token is nobody else's.
- */
-const findOrphans = Effect.fnUntraced(function* ({ process, token }: SavedGeneration) {
+/** Who outlived the process of a generation, in the group that it led. Only for one whose process was not found. */
+const findOrphans = Effect.fnUntraced(function* (generation: SavedGeneration) {
+  const { process } = generation
   const processes = yield* Processes
-  if (process === null || !processes.capabilities.has("group")) return []
+  if (!processes.capabilities.has("group")) return []
+  if (process === null) return yield* started(generation)
   // A pid is not used again while it is the number of a group: whoever has this one, the group is theirs.
   if ((yield* processes.identify(process.pid)) !== undefined) return []
   const members = yield* processes.groupMembers(process.pid)
-  if (members.length === 0) return []
-  const ours = yield* processes.startedWith("HANDOFF_TOKEN", token)
-  return ours.filter(({ pid }) => members.includes(pid))
+  // The number may be another group's by now; the token is nobody else's.
+  return members.length === 0 ? [] : (yield* started(generation)).filter(({ pid }) => members.includes(pid))
 })
 
 /** What lives of the document's generations. */
