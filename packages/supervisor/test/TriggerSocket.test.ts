@@ -184,7 +184,7 @@ describe("a bad client", () => {
         await Promise.all(ends)
         expect(await ask("handoff\n")).toBe(COMMITTED)
       },
-      { lineTimeoutMs: 500 }
+      { lineTimeoutMs: 2_000 }
     ))
 })
 

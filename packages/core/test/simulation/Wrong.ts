@@ -395,6 +395,28 @@ export const wrong: ReadonlyArray<Wrong> = [
     }
   },
   {
+    name: "the supervisor kills the leader of a group and nobody else",
+    breaks: "liveness",
+    settings: {
+      mode: "overlap",
+      ...supervision((commands) =>
+        commands.map((one) => (one._tag === "Signal" && one.to === "group" ? { ...one, to: "process" as const } : one))
+      )
+    }
+  },
+  {
+    name: "a restarted supervisor sees of a group its leader alone",
+    breaks: "liveness",
+    settings: {
+      mode: "overlap",
+      faults: 2,
+      kinds: ["kill", "group"],
+      ...backend({
+        groupMembers: (calls, group) => World.linux.groupMembers(calls, group).filter((pid) => pid === group)
+      })
+    }
+  },
+  {
     name: "a silent sealed daemon is swapped by overlap",
     breaks: "0 without a fault a swap commits",
     settings: {

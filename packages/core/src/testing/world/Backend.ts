@@ -91,8 +91,17 @@ export interface Backend {
   readonly identify: (calls: Calls, pid: number) => ProcessIdentity | undefined
   /** Living processes whose environment has `name=value`. */
   readonly startedWith: (calls: Calls, name: string, value: string) => ReadonlyArray<ProcessIdentity>
+  /** Living members of the process group of this number. */
+  readonly groupMembers: (calls: Calls, group: number) => ReadonlyArray<number>
   /** Signals the process, if it is still the one that is meant. */
   readonly signal: (calls: Calls, process: ProcessIdentity, signal: SignalName) => Result.Result<void, ErrnoName>
+  /** Signals the group of this number, if whoever has the number now is the one that is meant. */
+  readonly signalGroup: (
+    calls: Calls,
+    group: number,
+    leader: ProcessIdentity | undefined,
+    signal: SignalName
+  ) => Result.Result<void, ErrnoName>
   /** A connection to the path, and the pid of who listens there. */
   readonly connect: (calls: Calls, path: string) => Result.Result<{ readonly fd: Fd; readonly pid: number }, ErrnoName>
   /** Makes the text the content of the file, at once and for good. */
@@ -215,6 +224,28 @@ export const linux: Backend = {
       if (now === undefined || !isSame(now, process)) return "ESRCH"
       const done = SimulatedKernel.kill(kernel, pid, process.pid, signal)
       return typeof done === "string" ? done : { kernel: done.kernel, value: undefined }
+    }),
+  groupMembers: ({ call }, group) =>
+    Result.getOrElse(
+      call(
+        "stat",
+        ask((kernel) => SimulatedKernel.groupMembers(kernel, group), "ENOENT")
+      ),
+      () => []
+    ),
+  signalGroup: ({ pid, call }, group, leader, signal) =>
+    call("kill", (kernel) => {
+      const now = identityOf(kernel, group)
+      if (now !== undefined && leader !== undefined && !isSame(now, leader)) return "ESRCH"
+      const members = SimulatedKernel.groupMembers(kernel, group)
+      if (members.length === 0) return "ESRCH"
+      let next = kernel
+      for (const member of members) {
+        const done = SimulatedKernel.kill(next, pid, member, signal)
+        if (typeof done === "string") return done
+        next = done.kernel
+      }
+      return { kernel: next, value: undefined }
     }),
   connect: ({ pid, call }, path) =>
     call("connect", (kernel) => {

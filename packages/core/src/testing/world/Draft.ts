@@ -7,13 +7,14 @@
 import * as Result from "effect/Result"
 import type { ExitStatus } from "../../backend/Launcher.ts"
 import type { ErrnoName } from "../../Errno.ts"
-import type { Fd } from "../../Fd.ts"
+import { type Fd, FIRST_INHERITED_FD } from "../../Fd.ts"
 import type { Done, Kernel } from "../SimulatedKernel.ts"
 import * as SimulatedKernel from "../SimulatedKernel.ts"
+import type { SimulatedProcess } from "../SimulatedProcess.ts"
 import * as SimulatedStreams from "../SimulatedStreams.ts"
 import type { CallName } from "./Backend.ts"
 import * as KernelView from "./KernelView.ts"
-import { CLIENT, generationOf, STATE_FILE, SUPERVISOR } from "./Layout.ts"
+import { CLIENT, childOf, generationOf, STATE_FILE, SUPERVISOR } from "./Layout.ts"
 import type { Machines } from "./Parties.ts"
 import type { Settings } from "./Settings.ts"
 import type { Fact, Process, Supervisor, World, WriteStatus } from "./State.ts"
@@ -230,7 +231,7 @@ export const endProcess = (draft: Draft, pid: number, status: ExitStatus = KILLE
   learnOfEnd(draft, pid)
 }
 
-const KILLED: ExitStatus = { _tag: "Signaled", signal: "SIGKILL", coreDumped: false }
+export const KILLED: ExitStatus = { _tag: "Signaled", signal: "SIGKILL", coreDumped: false }
 export const EXITED: ExitStatus = { _tag: "Exited", code: 0 }
 export const FAILED: ExitStatus = { _tag: "Exited", code: 1 }
 
@@ -243,10 +244,25 @@ export const learnOfEnd = (draft: Draft, pid: number): void => {
   if (known) addFacts(draft, { generation, what: "exited" }, { generation, what: "gone" })
 }
 
+/** The process is killed; a child that it started before it served lives on, in its group, and holds the listener. */
+export const orphan = (draft: Draft, pid: number): void => {
+  draft.happen((kernel) => {
+    const leader = kernel.processes.get(pid)
+    if (leader === undefined) return kernel
+    const entries = new Map([...leader.table.entries].filter(([fd]) => fd === FIRST_INHERITED_FD))
+    const table = { ...leader.table, entries }
+    return SimulatedKernel.withProcess(kernel, { ...leader, pid: childOf(pid), parent: pid, ...BORN, table })
+  })
+  endProcess(draft, pid)
+}
+
+const BORN = { argv: ["child"], pending: [], stopped: false }
+
 /** The argument vector of a process that is none of ours. */
 export const STRANGER = "stranger"
 
-export const isGeneration = (pid: number, argv: ReadonlyArray<string>): boolean => pid > 100 && argv[0] !== STRANGER
+export const isGeneration = ({ pid, group, argv }: SimulatedProcess): boolean =>
+  pid > 100 && pid === group && argv[0] !== STRANGER
 
 /** A fault has ended it, or made it useless: nobody is to blame for what it does not do any more. */
 export const excuse = (draft: Draft, pid: number): void => {
@@ -261,8 +277,9 @@ export const endSupervisor = (draft: Draft): void => {
   // Its disk was full, it said so (StateNotSaved), and now nobody knows what it had started.
   if (world.supervisor.unsaved) {
     const known = draft.machines.saved(world.kernel)?.generations ?? []
-    for (const { pid, argv } of world.kernel.processes.values()) {
-      if (isGeneration(pid, argv) && known.every(({ id }) => id !== generationOf(pid))) world.lapsed = true
+    for (const one of world.kernel.processes.values()) {
+      const isOurs = isGeneration(one) || one.group !== one.pid
+      if (isOurs && known.every(({ id }) => id !== generationOf(one.group))) world.lapsed = true
     }
   }
   draft.happen((kernel) => SimulatedKernel.end(kernel, SUPERVISOR, KILLED))

@@ -34,6 +34,13 @@ export const isStopped = (kernel: Kernel, pid: number): boolean => kernel.proces
 export const isAsked = (kernel: Kernel, pid: number): boolean =>
   kernel.processes.get(pid)?.pending.includes("SIGTERM") === true
 
+/** Children of generations that live on without their leaders. */
+export const orphans = (kernel: Kernel): ReadonlyArray<SimulatedProcess> => {
+  const found: Array<SimulatedProcess> = []
+  for (const one of kernel.processes.values()) if (one.group !== one.pid) found.push(one)
+  return found
+}
+
 /** How many descriptors it has open; undefined when it does not live. */
 export const descriptors = (kernel: Kernel, pid: number): number | undefined =>
   kernel.processes.get(pid)?.table.entries.size

@@ -17,5 +17,8 @@ export const LOCK_FILE = "/data/.handoff.lock"
 export const pidOf = (generation: number): number => 100 + generation
 export const generationOf = (pid: number): number => pid - 100
 
+/** A child of a generation's process, in its group. */
+export const childOf = (pid: number): number => 1_000 + pid
+
 /** The first boot's id. */
 export const BOOT = "boot 1"

@@ -19,6 +19,8 @@ import {
   endSupervisor,
   excuse,
   type Failure,
+  KILLED,
+  orphan,
   STRANGER,
   send,
   setProcess,
@@ -28,7 +30,7 @@ import {
 } from "./Draft.ts"
 import { GARBAGE } from "./Frames.ts"
 import * as KernelView from "./KernelView.ts"
-import { ADDRESS, CLIENT, SUPERVISOR } from "./Layout.ts"
+import { ADDRESS, CLIENT, childOf, SUPERVISOR } from "./Layout.ts"
 import type { Machines } from "./Parties.ts"
 import * as Plain from "./PlainDriver.ts"
 import { unsettled } from "./Properties.ts"
@@ -236,6 +238,8 @@ const runningSupervisor = (world: World, offer: Offer, settings: Settings, machi
   const party = "S"
   const heard = new Set<number>()
   for (const fact of supervisor.facts) {
+    // A generation is gone when its group is empty.
+    if (fact.what === "gone" && world.kernel.processes.has(childOf(pidOf(fact.generation)))) continue
     if (fact.what !== "notified") {
       if (heard.has(fact.generation)) continue
       heard.add(fact.generation)
@@ -528,6 +532,12 @@ const faults = (world: World, offer: Offer, machines: Machines): void => {
       excuse(draft, pid)
       endProcess(draft, pid)
     })
+    if (process.role === "plain") {
+      offer("group", party, "kill -9, and a child of it lives on", (draft) => {
+        excuse(draft, pid)
+        orphan(draft, pid)
+      })
+    }
     if (!KernelView.isStopped(world.kernel, pid))
       offer("stop", party, "SIGSTOP", (draft) => setStopped(draft, pid, true))
   }
@@ -542,6 +552,9 @@ const powerCut = (draft: Draft): void => {
   for (const { pid } of world.processes) {
     excuse(draft, pid)
     endProcess(draft, pid)
+  }
+  for (const { pid } of KernelView.orphans(world.kernel)) {
+    draft.happen((kernel) => SimulatedKernel.end(kernel, pid, KILLED))
   }
   settleClients(draft)
   // Whoever connects is elsewhere, and lives on.
@@ -558,7 +571,8 @@ const strangers = (world: World, offer: Offer, machines: Machines): void => {
   if (world.supervisor.life !== "dead") return
   for (const { id } of machines.saved(world.kernel)?.generations ?? []) {
     const pid = pidOf(id)
-    if (world.kernel.processes.has(pid)) continue
+    // The number of a group is not given away.
+    if (world.kernel.processes.has(pid) || world.kernel.processes.has(childOf(pid))) continue
     offer("pid", "kernel", `gives pid ${pid} to a stranger`, (draft) =>
       draft.happen((kernel) =>
         SimulatedKernel.withProcess(kernel, SimulatedProcess.make({ pid, argv: [STRANGER], startTime: 1 }))

@@ -52,9 +52,9 @@ export const check = (world: World, settings: Settings): Broken | undefined => {
     const broken = held(world) ?? lost(world, settings)
     if (broken !== undefined) return broken
   }
-  if (settings.mode === "exclusive" && world.processes.length > 1) {
-    const detail = `${world.processes.map((one) => one.pid).join(" and ")} run at once`
-    return { property: "1 one program runs", detail }
+  if (settings.mode === "exclusive") {
+    const pids = [...world.processes, ...KernelView.orphans(world.kernel)].map(({ pid }) => pid)
+    if (pids.length > 1) return { property: "1 one program runs", detail: `${pids.join(" and ")} run at once` }
   }
   const { supervisor } = world
   if (supervisor.life === "running" && versionOf(supervisor.machine.state.command) < world.promised) {
@@ -114,6 +114,7 @@ export const unsettled = (world: World, settings: Settings): string | undefined 
   if (supervisor.watches.length > 0) return "the supervisor watches"
   if (supervisor.unsaved) return "the document is not saved"
   if (KernelView.hasLitter(kernel)) return "a temporary file is left"
+  if (KernelView.orphans(kernel).length > 0) return "a child of a generation that is gone is left"
   if (world.writes.includes("queued") || world.writes.includes("in flight")) return "a client waits"
   if (settings.mode === "sealed") {
     if (process.incumbent?.state.phase !== "serving") return "no incumbent"

@@ -45,14 +45,27 @@ export const shipped: Policies = {
   order: (commands) => commands
 }
 
-export const faultKinds = ["kill", "crash", "cut", "stop", "power", "call", "hook", "slow", "noise", "pid"] as const
+export const faultKinds = [
+  "kill",
+  "crash",
+  "cut",
+  "stop",
+  "power",
+  "call",
+  "hook",
+  "slow",
+  "noise",
+  "pid",
+  "group"
+] as const
 
 /**
  * kill: a party is killed between two steps. crash: in the middle of one, between any two of its system calls. cut: a
  * reader gets a part of a frame, or a writer is killed after a part of it. stop: SIGSTOP, and SIGCONT some time later.
  * power: everything dies, and what was not synced is gone. call: a system call fails with an errno. hook: a hook of the
  * daemon fails, or what it opened is not well. slow: a timer fires though what it waits for is on its way. noise: a message
- * that nobody waits for, or bytes that are none. pid: the pid of a dead generation is given to a stranger.
+ * that nobody waits for, or bytes that are none. pid: the pid of a dead generation is given to a stranger. group: the
+ * leader of a generation's process group is killed, and a child of it that holds the listener lives on (not sealed).
  */
 export type FaultKind = (typeof faultKinds)[number]
 

@@ -8,7 +8,6 @@
 import * as Result from "effect/Result"
 import { isSame, type ProcessIdentity } from "../../backend/Processes.ts"
 import { type Fd, FIRST_INHERITED_FD } from "../../Fd.ts"
-import type { SignalName } from "../../Signal.ts"
 import type { Document, SavedGeneration } from "../../swap/Document.ts"
 import type { Sighting } from "../../swap/Recovery.ts"
 import type { Party } from "../../swap/Sealed.ts"
@@ -33,7 +32,7 @@ import {
 } from "./Draft.ts"
 import { NOTHING } from "./Frames.ts"
 import * as KernelView from "./KernelView.ts"
-import { HANDOFF_SOCKET, PROGRAM, STATE_FILE, SUPERVISOR } from "./Layout.ts"
+import { childOf, HANDOFF_SOCKET, PROGRAM, STATE_FILE, SUPERVISOR } from "./Layout.ts"
 import { textOf } from "./Machines.ts"
 import { optionsOf, versionOf } from "./Settings.ts"
 import { type Fact, type Hook, type Process, pidOf, type Session, type World } from "./State.ts"
@@ -148,7 +147,7 @@ const carryOut = (draft: Draft, command: Supervision.Action): void => {
     case "Unwatch":
       return setSupervisor(draft, { watches: supervisor.watches.filter((one) => one !== command.generation) })
     case "Signal":
-      return signal(draft, command.generation, command.signal)
+      return signal(draft, command)
     case "SetTimer":
       if (command.timer !== "stable") setSupervisor(draft, { timers: Timers.set(supervisor.timers, command.timer) })
       return
@@ -166,7 +165,8 @@ const carryOut = (draft: Draft, command: Supervision.Action): void => {
 
 /** The end of a stop, or of a first start that failed. */
 const finish = (draft: Draft): void => {
-  const [left] = draft.world.processes
+  const { processes, kernel } = draft.world
+  const [left] = [...processes, ...KernelView.orphans(kernel)]
   if (left !== undefined) breaks(draft, "8 a stop leaves nobody", `process ${left.pid} lives`)
   endSupervisor(draft)
 }
@@ -283,15 +283,16 @@ const end = (draft: Draft, swap: number, party: Party): void => {
   if (session !== undefined) drop(draft, session)
 }
 
-const signal = (draft: Draft, generation: number, name: SignalName): void => {
+const signal = (draft: Draft, command: Extract<Supervision.Action, { _tag: "Signal" }>): void => {
   const { world, settings } = draft
+  const { generation, signal: name, to } = command
   const pid = pidOf(generation)
   const { state } = world.supervisor.machine
   const identity = identityOf(draft, generation)
-  if (identity === undefined) return
   const target = world.kernel.processes.get(pid)
-  const done = settings.backend.signal(callsOf(draft), identity, name)
-  if (Result.isFailure(done)) return
+  if (to === "group") {
+    if (Result.isFailure(settings.backend.signalGroup(callsOf(draft), pid, identity, name))) return
+  } else if (identity === undefined || Result.isFailure(settings.backend.signal(callsOf(draft), identity, name))) return
   if (target?.argv[0] === STRANGER) {
     return breaks(draft, "6 nothing but the handoff's own", `${name} to a stranger, process ${pid}`)
   }
@@ -347,7 +348,8 @@ const answered = (draft: Draft, record: Supervision.SwapRecord): void => {
     breaks(draft, "0 without a fault a swap commits", `swap ${record.id} was rolled back: ${textOf(record.failure)}`)
   }
   const { from, to } = record
-  if (to !== undefined && processOf(draft, pidOf(to)) !== undefined) {
+  const isLeft = (pid: number) => processOf(draft, pid) !== undefined || world.kernel.processes.has(childOf(pid))
+  if (to !== undefined && isLeft(pidOf(to))) {
     breaks(draft, "6 nothing is left of an abort", `generation ${to} lives`)
   }
   if (record.mode === "exclusive" || from === undefined || isStopping) return
@@ -453,7 +455,10 @@ export const restart = (draft: Draft): void => {
     SimulatedKernel.withProcess(kernel, SimulatedProcess.make({ pid: SUPERVISOR, program: PROGRAM, argv: ["handoff"] }))
   )
   const document = draft.machines.saved(draft.world.kernel)
-  const found = (document?.generations ?? []).flatMap((one) => processFor(draft, one)?.pid ?? [])
+  const found = (document?.generations ?? []).flatMap((one) => {
+    const process = processFor(draft, one)
+    return process === undefined ? orphansOf(draft, one).map(({ pid }) => pid) : [process.pid]
+  })
   const calls = callsOf(draft)
   const adopted = settings.backend.adopt(calls, found)
   const listener: Result.Result<Fd, unknown> =
@@ -475,9 +480,31 @@ export const restart = (draft: Draft): void => {
 const processFor = (draft: Draft, generation: SavedGeneration): ProcessIdentity | undefined => {
   const { backend } = draft.settings
   const { process, token } = generation
-  if (process === null) return backend.startedWith(callsOf(draft), "HANDOFF_TOKEN", token)[0]
+  if (process === null) return startedWith(draft, token).find(({ pid }) => leads(draft, pid))
   const now = backend.identify(callsOf(draft), process.pid)
   return now !== undefined && isSame(now, process) ? now : undefined
+}
+
+const startedWith = (draft: Draft, token: string): ReadonlyArray<ProcessIdentity> =>
+  draft.settings.backend.startedWith(callsOf(draft), "HANDOFF_TOKEN", token)
+
+const leads = (draft: Draft, pid: number): boolean =>
+  draft.settings.backend.groupMembers(callsOf(draft), pid).includes(pid)
+
+/** Who outlived the process of a saved generation that does not live any more. */
+const orphansOf = (draft: Draft, { process, token }: SavedGeneration): ReadonlyArray<ProcessIdentity> => {
+  const { backend } = draft.settings
+  if (process === null) return startedWith(draft, token)
+  if (backend.identify(callsOf(draft), process.pid) !== undefined) return []
+  const members = backend.groupMembers(callsOf(draft), process.pid)
+  return members.length === 0 ? [] : startedWith(draft, token).filter(({ pid }) => members.includes(pid))
+}
+
+const endOrphans = (draft: Draft, document: Document, found: Document): void => {
+  for (const one of document.generations) {
+    if (found.generations.some(({ id }) => id === one.id)) continue
+    for (const orphan of orphansOf(draft, one)) draft.settings.backend.signal(callsOf(draft), orphan, "SIGKILL")
+  }
 }
 
 /** One look at what is there. */
@@ -505,6 +532,7 @@ export const look = (draft: Draft, patient: boolean): void => {
     return decision._tag === "Wait" ? undefined : decision.recovered
   })
   if (recovered === undefined) return
+  endOrphans(draft, document, found)
   setSupervisor(draft, { life: "running" })
   feed(draft, `start ${machines.numbers.of(recovered)}`, { _tag: "StartRequested", request: 0, recovered, at: 0 })
 }
@@ -513,8 +541,9 @@ export const look = (draft: Draft, patient: boolean): void => {
 export const adoptOrphans = (draft: Draft): void => {
   const { world } = draft
   forgetNextPid(draft)
-  for (const { pid, argv, table } of world.kernel.processes.values()) {
-    if (!isGeneration(pid, argv) || processOf(draft, pid) !== undefined) continue
+  for (const one of world.kernel.processes.values()) {
+    const { pid, argv, table } = one
+    if (!isGeneration(one) || processOf(draft, pid) !== undefined) continue
     born(draft, pid, Number((argv[0] ?? "v0").slice(1)), table.entries.has(SUCCESSOR_FD))
   }
 }

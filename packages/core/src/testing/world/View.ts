@@ -114,6 +114,7 @@ export const columns = (world: World, machines: Machines): Line["parties"] => {
   return [
     ["S", supervisorColumn(world)],
     ...world.processes.map((one) => [`v${one.version} ${one.pid}`, processColumn(world, one)] as const),
+    ...KernelView.orphans(world.kernel).map(({ pid, group }) => [`child ${pid}`, `of ${group}, lives on`] as const),
     ["journal", document === undefined ? "none" : (document.swap?.journal ?? document.swap?.phase ?? "-")],
     ["path", pathListener === 0 ? "-" : String(pathListener)]
   ]
