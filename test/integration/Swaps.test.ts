@@ -2,6 +2,7 @@
  * The main job: a real server behind the real command is replaced again and again while clients hammer it.
  */
 import { join } from "node:path"
+import { setTimeout as sleep } from "node:timers/promises"
 import { beforeAll, expect, it } from "vitest"
 import { BUILD_TIMEOUT, ensureBuilt, ROOT } from "../support/Build.ts"
 import { supervise } from "../support/Handoff.ts"
@@ -27,6 +28,15 @@ const census = (pid: number): Record<string, number> => {
   return counted
 }
 
+/** The census of a supervisor that is not writing its document down at that moment. */
+const censusAtRest = async (pid: number): Promise<Record<string, number>> => {
+  for (;;) {
+    const counted = census(pid)
+    if (!Object.keys(counted).some((target) => target.endsWith(".new"))) return counted
+    await sleep(10)
+  }
+}
+
 const versioned = (version: number) => ["--env", `VERSION=${version}`, "--", process.execPath, SERVER]
 
 it(`${SWAPS} swaps under wrk and clients of both kinds: no request fails, no generation and no descriptor is left${wrk.reason}`, {
@@ -39,9 +49,7 @@ it(`${SWAPS} swaps under wrk and clients of both kinds: no request fails, no gen
     environment: { VERSION: "0" }
   })
   const { pid, port } = supervised
-  // What it is writing down at this moment is open too.
-  await expect.poll(() => Object.keys(census(pid)).filter((target) => target.endsWith(".new"))).toEqual([])
-  const before = census(pid)
+  const before = await censusAtRest(pid)
   using load = startLoad({ port })
   using kept = wrk.available ? startWrk(wrk.path, { port, connections: 16, seconds: 100 }) : undefined
   using fresh = wrk.available ? startWrk(wrk.path, { port, connections: 4, seconds: 100, fresh: true }) : undefined
