@@ -33,6 +33,7 @@ import type * as Readiness from "@handoff/core/swap/Readiness"
 import * as Supervision from "@handoff/core/swap/Supervision"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
@@ -256,8 +257,9 @@ const lockDirectory = Effect.fnUntraced(function* (directory: string) {
   )
 })
 
-/** The processes of the generations that go on, as ones that can be waited for and signalled. */
+/** The processes of the generations that go on, as ones that can be waited for and signalled. Of others nobody is left. */
 const takeOver = Effect.fnUntraced(function* (
+  saved: ReadonlyArray<Document.SavedGeneration>,
   recovered: Supervision.Recovered | undefined,
   output: OutputLog.OutputLog
 ) {
@@ -277,7 +279,9 @@ const takeOver = Effect.fnUntraced(function* (
     yield* output.follow(id).pipe(Scope.provide(scope))
     adopted.push({ generation: id, process, scope })
   }
-  return { adopted, gone }
+  const isAdopted = (id: number) => adopted.some(({ generation }) => generation === id)
+  const orphans = yield* Adoption.endOrphans(saved.filter(({ id }) => !isAdopted(id)))
+  return { adopted, gone, orphans }
 })
 
 const make = Effect.fnUntraced(function* (options: Options) {
@@ -344,10 +348,11 @@ const make = Effect.fnUntraced(function* (options: Options) {
   // Not the layer's scope: fibers forked into that later than our finalizer would be interrupted before it runs, and the
   // engine must still turn while its generations drain.
   const engineScope = yield* Scope.make()
-  const { adopted, gone } = yield* takeOver(recovered, output).pipe(Scope.provide(engineScope))
   const saved = loaded._tag === "Found" ? loaded.document.generations : []
-  const isAdopted = (id: number) => adopted.some(({ generation }) => generation === id)
-  const orphans = yield* Adoption.endOrphans(saved.filter(({ id }) => !isAdopted(id)))
+  const { adopted, gone, orphans } = yield* takeOver(saved, recovered, output).pipe(
+    Scope.provide(engineScope),
+    Effect.onError(() => Scope.close(engineScope, Exit.void))
+  )
   const remarks = [
     ...(damage === undefined ? [] : [damage]),
     ...(handoffSocket === wanted

@@ -7,6 +7,8 @@ import { type AddressInfo, createServer } from "node:net"
 import { join } from "node:path"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as FfiBackend from "@handoff/backend-ffi/FfiBackend"
+import { LaunchError } from "@handoff/core/backend/Launcher"
+import { Processes } from "@handoff/core/backend/Processes"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { describe, expect, it } from "vitest"
@@ -33,6 +35,9 @@ const scenario = (title: string, body: (name: Name, processes: ManagedProcesses)
   it(title, () => within(body), 90_000)
 
 const gone = (pid: number, timeout = 10_000) => expect.poll(() => isAlive(pid), { timeout, interval: 20 }).toBe(false)
+
+/** Without exec the shell leads the group, and what serves is its child. */
+const wrapped = (name: Name) => ["sh", "-c", '"$@" & wait', "sh", ...name.server("v1")]
 
 /** Pid of a generation that the document knows. */
 const pidOf = (name: Name, id: number): number => {
@@ -124,9 +129,7 @@ describe("the next one", () => {
   })
 
   scenario("takes the listener from who outlived the leader of a group, ends that, and starts anew", async (name) => {
-    // Without exec the shell leads the group, and what serves is its child.
-    const wrapped = ["sh", "-c", '"$@" & wait', "sh", ...name.server("v1")]
-    const first = await name.start(wrapped, { args: QUICK })
+    const first = await name.start(wrapped(name), { args: QUICK })
     const { port } = first
     const { pid } = await fetchFrom(port)
     const leader = pidOf(name, 1)
@@ -135,12 +138,52 @@ describe("the next one", () => {
     process.kill(leader, "SIGKILL")
     await gone(leader)
     expect((await fetchFrom(port)).pid).toBe(pid)
-    const second = await name.start(wrapped, { args: QUICK, listen: `127.0.0.1:${port}` })
+    const second = await name.start(wrapped(name), { args: QUICK, listen: `127.0.0.1:${port}` })
     expect(second.run.output().stderr).toContain(`killed what outlived the leader of its group: process ${pid}`)
     expect(isAlive(pid)).toBe(false)
     expect((await second.status()).generations).toMatchObject([{ id: 2, phase: "serving" }])
     expect((await fetchFrom(port)).version).toBe("v1")
   })
+
+  scenario(
+    "that may not end what outlived the leader of a group says who that is, and starts nothing",
+    async (name) => {
+      const first = await name.start(wrapped(name), { args: QUICK })
+      const { port } = first
+      const { pid } = await fetchFrom(port)
+      const leader = pidOf(name, 1)
+      await first.kill()
+      process.kill(leader, "SIGKILL")
+      await gone(leader)
+      const reason = { _tag: "ParentCallFailed", call: `kill(${pid}, SIGKILL)`, errno: "EPERM" } as const
+      const powerless = Layer.effect(
+        Processes,
+        Effect.map(Processes, (processes) =>
+          Processes.of({
+            ...processes,
+            adopt: (identity) =>
+              Effect.map(processes.adopt(identity), (one) =>
+                one === undefined ? undefined : { ...one, signal: () => Effect.fail(new LaunchError({ reason })) }
+              )
+          })
+        )
+      )
+      const layer = Supervisor.layer({
+        listeners: { http: `127.0.0.1:${port}` },
+        command: name.server("v1"),
+        stateDirectory: name.directory,
+        onOutput: () => undefined
+      }).pipe(
+        Layer.provide(Layer.provideMerge(powerless, FfiBackend.layer)),
+        Layer.provide(NodeFileSystem.layer),
+        Layer.build,
+        Effect.scoped
+      )
+      const { message } = await Effect.runPromise(Effect.flip(layer))
+      expect(message).toMatch(new RegExp(`^process ${pid}.* generation 1, .*kill\\(${pid}, SIGKILL\\).*EPERM`))
+      expect((await fetchFrom(port)).pid).toBe(pid)
+    }
+  )
 
   scenario("leaves a group alone that has the number of a generation's, and is another's", async (name, processes) => {
     const first = await name.start(name.server("v1"), { args: QUICK })
@@ -358,8 +401,7 @@ describe("killed in the middle", () => {
   })
 
   scenario("of a launch: what outlived the leader of a group that was not written down is ended", async (name) => {
-    const wrapped = ["sh", "-c", '"$@" & wait', "sh", ...name.server("v1")]
-    const first = await name.start(wrapped, { args: QUICK })
+    const first = await name.start(wrapped(name), { args: QUICK })
     const { pid } = await fetchFrom(first.port)
     const leader = pidOf(name, 1)
     await first.kill()
@@ -370,7 +412,7 @@ describe("killed in the middle", () => {
       serving: null,
       generations: document.generations.map((one) => ({ ...one, process: null, phase: "launching", readyAt: null }))
     }))
-    const second = await name.start(wrapped, { args: QUICK, listen: `127.0.0.1:${first.port}` })
+    const second = await name.start(wrapped(name), { args: QUICK, listen: `127.0.0.1:${first.port}` })
     expect(isAlive(pid)).toBe(false)
     expect((await second.status()).generations).toMatchObject([{ id: 2, phase: "serving" }])
   })
