@@ -92,6 +92,9 @@ const record = (event: Event): void => {
 
 const isDocument = (path: string): boolean => path.endsWith("/state.json")
 
+/** Saves under way. What is on the disk then was not yet reached by who waits for it to be saved. */
+let saves = 0
+
 const files = Layer.effect(
   Files,
   Effect.map(Files, (real) => ({
@@ -100,7 +103,13 @@ const files = Layer.effect(
       Effect.suspend(() => {
         if (!isDocument(path) || current === "") return real.replace(path, text)
         if (at(`saves ${current}`) === "failed") return Effect.fail(new FileError({ path, errno: "EIO" }))
-        return Effect.tap(real.replace(path, text), () => Effect.sync(() => at(`saved ${current}`)))
+        saves += 1
+        return Effect.ensuring(
+          Effect.tap(real.replace(path, text), () => Effect.sync(() => at(`saved ${current}`))),
+          Effect.sync(() => {
+            saves -= 1
+          })
+        )
       })
   }))
 )
@@ -127,6 +136,10 @@ const swap = (supervisor: Supervisor["Service"], command: Command): Effect.Effec
     )
   )
 
+/** The status between two saves: one that is told in the middle of one would be of a moment that a script has not passed. */
+const status = (supervisor: Supervisor["Service"]): Effect.Effect<Status> =>
+  Effect.suspend(() => (saves === 0 ? supervisor.status : Effect.flatMap(Effect.sleep(5), () => status(supervisor))))
+
 const answer = (supervisor: Supervisor["Service"], question: Question): Effect.Effect<Verdict | Status | string> => {
   switch (question._tag) {
     case "Swap":
@@ -134,7 +147,7 @@ const answer = (supervisor: Supervisor["Service"], question: Question): Effect.E
     case "Abort":
       return Effect.match(supervisor.abort, { onSuccess: () => "aborting", onFailure: (error) => error.message })
     case "Status":
-      return supervisor.status
+      return status(supervisor)
     case "Stop":
       return Effect.as(supervisor.stop, "stopped")
   }

@@ -241,6 +241,11 @@ class RealStage implements Stage {
     return swap === null && generations.length === 1 && generations[0]?.process?.pid === pid
   }
 
+  /** A party stands still until another was hit. */
+  #isStanding(): boolean {
+    return readdirSync(this.#points.file("at")).some((id) => !existsSync(join(this.#points.file("go"), id)))
+  }
+
   /** Waits until one generation serves, its supervisor knows it and has written it down, and nobody else is alive. */
   #rest(heard: () => boolean = () => true): Promise<Status> {
     let seen = ""
@@ -252,7 +257,7 @@ class RealStage implements Stage {
         const [only, ...others] = status.generations
         seen = JSON.stringify(status)
         if (only?.phase !== "serving" || others.length > 0 || status.swap !== undefined || !heard()) return undefined
-        if (!this.#isWritten(only.pid)) return undefined
+        if (!this.#isWritten(only.pid) || this.#isStanding()) return undefined
         const expected = [service.process.pid, only.pid]
         return [...this.#processes.alive()].sort().join() === expected.sort().join() ? status : undefined
       } catch {
