@@ -19,8 +19,8 @@
  * adds the line `<pid> <body>` to `log` in the data directory, durably, and answers the number of lines, which is the
  * revision; 503 while the state is closed. Each `open` adds the line `open <pid>` to `generations`.
  *
- * For tests of this project alone: HANDOFF_TEST_OPEN_FAILS=1, HANDOFF_TEST_UNHEALTHY=1, HANDOFF_TEST_CLOSE_FD=N,
- * HANDOFF_TEST_IDLE_GRACE_MS, HANDOFF_TEST_GRACE_MS.
+ * For tests of this project alone: HANDOFF_TEST_OPEN_FAILS=1, HANDOFF_TEST_UNHEALTHY=1, HANDOFF_TEST_COLD_FAILS=1 (it starts as
+ * a successor only), HANDOFF_TEST_CLOSE_FD=N, HANDOFF_TEST_IDLE_GRACE_MS, HANDOFF_TEST_GRACE_MS.
  *
  * No program of a user can reach a crash point: the library reads no variable for it, and takes its observer only through
  * daemon/internal/Start.ts, which the package does not export and this file imports by its path in the source tree.
@@ -116,6 +116,7 @@ const answer = async (request: IncomingMessage, response: ServerResponse): Promi
   response.end(`${revision}\n`)
 }
 
+if (env.HANDOFF_TEST_COLD_FAILS === "1" && role === "primitive") throw new Error("the start fails, as asked")
 if (env.HANDOFF_TEST_CLOSE_FD !== undefined) closeSync(Number(env.HANDOFF_TEST_CLOSE_FD))
 
 const handoff = await start(

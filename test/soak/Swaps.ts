@@ -86,8 +86,10 @@ const rounds: Readonly<Record<Name, (next: Random) => ReadonlyArray<Version>>> =
     ]
   },
   sealed: (next) => {
-    const crash = (point: string) =>
-      broken(point, { HANDOFF_CRASH_AT: point, HANDOFF_CRASH_ROLE: "successor" }, PROGRAMS.sealed)
+    // With nobody to succeed, while the old version is down, it would be a good one.
+    const bad = (label: string, variables: Readonly<Record<string, string>>) =>
+      broken(label, { HANDOFF_TEST_COLD_FAILS: "1", ...variables }, PROGRAMS.sealed)
+    const crash = (point: string) => bad(point, { HANDOFF_CRASH_AT: point, HANDOFF_CRASH_ROLE: "successor" })
     return [
       ...Array.from({ length: 6 }, (_, index) => good("sealed", `good ${index}`)),
       rollback,
@@ -96,8 +98,8 @@ const rounds: Readonly<Record<Name, (next: Random) => ReadonlyArray<Version>>> =
       good("sealed", "slow open", { HANDOFF_READY_DELAY_MS: "300" }),
       good("sealed", "its seal fails once", { HANDOFF_SEAL_FAILS_ONCE: "1" }),
       good("sealed", "aborted", {}, { abortAfterMs: next(600) }),
-      broken("open fails", { HANDOFF_TEST_OPEN_FAILS: "1" }, PROGRAMS.sealed),
-      broken("unhealthy", { HANDOFF_TEST_UNHEALTHY: "1" }, PROGRAMS.sealed),
+      bad("open fails", { HANDOFF_TEST_OPEN_FAILS: "1" }),
+      bad("unhealthy", { HANDOFF_TEST_UNHEALTHY: "1" }),
       broken("hangs in open", { HANDOFF_READY_DELAY_MS: "60000" }, PROGRAMS.sealed, {
         ...abortAfter(next),
         hangs: true
