@@ -59,7 +59,8 @@ export const connectionsOf = (pid: number, port: number): number => {
 export const descriptorKinds = (pid: number, port: number): ReadonlyMap<string, number> => {
   const counts = new Map<string, number>()
   for (const target of descriptorsOf(pid)) {
-    const kind = target.replace(/\[\d+\]/, "").replace(/-\d+\./, "-N.")
+    // libuv keeps /dev/null for when it can open nothing more, and / once it has needed it.
+    const kind = target === "/" ? "/dev/null" : target.replace(/\[\d+\]/, "").replace(/-\d+\./, "-N.")
     counts.set(kind, (counts.get(kind) ?? 0) + 1)
   }
   counts.set("socket:", (counts.get("socket:") ?? 0) - connectionsOf(pid, port))
