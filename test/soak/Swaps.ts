@@ -119,9 +119,11 @@ export interface Count {
 /** By mode, `sealed`, `overlap`, `exclusive`; swaps that were never decided count for none. */
 export type Counts = Record<string, Count>
 
+/** Undefined where the last line tells of an error: then stderr has it in words. */
 const verdictIn = (stdout: string): SwapVerdict | undefined => {
   try {
-    return JSON.parse(stdout.trim().split("\n").at(-1) ?? "") as SwapVerdict
+    const last: SwapVerdict | { readonly error: unknown } = JSON.parse(stdout.trim().split("\n").at(-1) ?? "")
+    return "_tag" in last ? last : undefined
   } catch {
     return undefined
   }
